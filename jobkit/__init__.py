@@ -1,0 +1,56 @@
+"""jobkit: a notebook-friendly job scheduler for data teams."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobkit.errors import BadInput, DatabaseUnavailable, JobFailed, JobkitError, NotFound
+    from jobkit.handles import Attempt, Job, Run, Worker
+    from jobkit.kit import Kit, connect, describe, preview
+
+__version__ = version("jobkit")
+
+# Loaded where they are first used: `import jobkit` costs next to nothing.
+_HOMES = {
+    "connect": "kit",
+    "preview": "kit",
+    "describe": "kit",
+    "Kit": "kit",
+    "Job": "handles",
+    "Run": "handles",
+    "Attempt": "handles",
+    "Worker": "handles",
+    "JobkitError": "errors",
+    "JobFailed": "errors",
+    "BadInput": "errors",
+    "NotFound": "errors",
+    "DatabaseUnavailable": "errors",
+}
+__all__ = [
+    "Attempt",
+    "BadInput",
+    "DatabaseUnavailable",
+    "Job",
+    "JobFailed",
+    "JobkitError",
+    "Kit",
+    "NotFound",
+    "Run",
+    "Worker",
+    "connect",
+    "describe",
+    "preview",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jobkit' has no attribute {name!r}")
+    return getattr(import_module(f"jobkit.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

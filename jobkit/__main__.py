@@ -1,0 +1,5 @@
+"""`python -m jobkit`: the same as `jobkit`."""
+
+from jobkit.cli import main
+
+main()

@@ -1,0 +1,65 @@
+"""The one place that reads the time or waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+RELOOK_SECONDS = 60.0
+
+
+class Clock(Protocol):
+    """What loops are given: the date, a stopwatch, and a way to wait."""
+
+    def now(self) -> datetime:
+        """Return the present instant, aware, in UTC."""
+
+    def elapsed(self) -> float:
+        """Return seconds on a stopwatch that also counts while the machine sleeps."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait for the event, `seconds` at most; say whether it was set."""
+
+
+def _stopwatch() -> float:
+    # A laptop that slept an hour must see its lease gone: CLOCK_BOOTTIME counts suspended time,
+    # which CLOCK_MONOTONIC does not on Linux (it does on macOS and Windows).
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+class SystemClock:
+    """This machine's clock."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def elapsed(self) -> float:
+        return _stopwatch()
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return event.wait(max(0.0, seconds))
+
+
+class ServerClock(SystemClock):
+    """A database server's clock: its last answer plus the stopwatch, asked again each minute.
+
+    Hosts that disagree about the date then still agree about slots and leases.
+    """
+
+    def __init__(self, ask: Callable[[], datetime]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._looked_at = float("-inf")
+        self._server_now = datetime.min.replace(tzinfo=UTC)
+
+    def now(self) -> datetime:
+        with self._lock:
+            if self.elapsed() - self._looked_at > RELOOK_SECONDS:
+                before = self.elapsed()
+                self._server_now = self._ask()
+                self._looked_at = before
+            return self._server_now + timedelta(seconds=self.elapsed() - self._looked_at)

@@ -1,0 +1,297 @@
+"""Settings: declared once here; the README table and `--help` are made from them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from jobkit.errors import BadInput
+from jobkit.text import parse_duration
+
+TOML_FILE = "jobkit.toml"
+
+
+def _duration(value: object) -> object:
+    try:
+        return parse_duration(value) if isinstance(value, str) else value
+    except BadInput as error:
+        raise ValueError(str(error).rstrip(".")) from None
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+def _setting(name: str, default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, validation_alias=name, description=description, **limits)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, from the command line, the environment, `.env` or `jobkit.toml`.
+
+    Durations are seconds, or text like `90s` or `15m`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
+
+    db_url: str = _setting(
+        "JOBKIT_DB_URL",
+        "sqlite:///jobkit.db",
+        "The database; `REFLEX_DB_URL` is read where it is unset.",
+    )
+    timezone: str = _setting(
+        "JOBKIT_TIMEZONE", "UTC", "The time zone of jobs that name none, and of what people read."
+    )
+    script_roots: Annotated[tuple[Path, ...], NoDecode] = _setting(
+        "JOBKIT_SCRIPT_ROOTS",
+        (Path(),),
+        "Folders that scripts may lie in, separated as in `PATH`; the current folder where unset.",
+    )
+    scheduler_poll_interval: Duration = _setting(
+        "SCHEDULER_POLL_INTERVAL",
+        timedelta(seconds=10),
+        "The longest sleep of a scheduler between two ticks.",
+        gt=timedelta(0),
+    )
+    max_retry_attempts: int = _setting(
+        "MAX_RETRY_ATTEMPTS", 3, "Retries of a job that names no number.", ge=0, le=1000
+    )
+    cleanup_retention_days: int = _setting(
+        "CLEANUP_RETENTION_DAYS",
+        30,
+        "Days that ended runs, their attempts and their output are kept; 0 keeps them for ever.",
+        ge=0,
+        le=36500,
+    )
+    job_timeout_threshold: Duration = _setting(
+        "JOB_TIMEOUT_THRESHOLD",
+        timedelta(seconds=600),
+        "A run that is older is shown as running long; it is not taken from a live worker.",
+        gt=timedelta(0),
+    )
+    worker_job_timeout: Duration = _setting(
+        "WORKER_JOB_TIMEOUT",
+        timedelta(seconds=600),
+        "The timeout of an attempt whose job names none.",
+        gt=timedelta(0),
+    )
+    worker_poll_interval: Duration = _setting(
+        "WORKER_POLL_INTERVAL",
+        timedelta(seconds=5),
+        "How often a worker with free slots looks for runs when no wake-up reaches it.",
+        gt=timedelta(0),
+    )
+    worker_max_poll_interval: Duration = _setting(
+        "WORKER_MAX_POLL_INTERVAL",
+        timedelta(seconds=60),
+        "The longest wait of a worker while the database is away.",
+        gt=timedelta(0),
+    )
+    worker_heartbeat_interval: Duration = _setting(
+        "WORKER_HEARTBEAT_INTERVAL",
+        timedelta(seconds=10),
+        "How often a worker renews its leases.",
+        gt=timedelta(0),
+    )
+    worker_offline_threshold: Duration = _setting(
+        "WORKER_OFFLINE_THRESHOLD",
+        timedelta(seconds=180),
+        "A worker without a heartbeat for so long is shown as OFFLINE.",
+        gt=timedelta(0),
+    )
+    lease_seconds: Duration | None = _setting(
+        "JOBKIT_LEASE_SECONDS",
+        None,
+        "How long a claim lasts without a heartbeat; the greater of 60 s and four heartbeats "
+        "where unset.",
+    )
+    rescue_grace: Duration = _setting(
+        "JOBKIT_RESCUE_GRACE_SECONDS",
+        timedelta(seconds=5),
+        "How long after its lease a run is taken back.",
+        ge=timedelta(0),
+    )
+    kill_grace: Duration = _setting(
+        "JOBKIT_KILL_GRACE_SECONDS",
+        timedelta(seconds=5),
+        "Between asking a script's processes to end (TERM) and ending them (KILL).",
+        ge=timedelta(0),
+    )
+    shutdown_grace: Duration = _setting(
+        "JOBKIT_SHUTDOWN_GRACE_SECONDS",
+        timedelta(seconds=20),
+        "How long a worker that is told to stop lets its runs go on before it gives them back.",
+        ge=timedelta(0),
+    )
+    slots: int = _setting(
+        "JOBKIT_SLOTS", 4, "Runs that a worker executes side by side.", ge=1, le=1000
+    )
+    queues: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_QUEUES",
+        ("default",),
+        "Queues that a worker serves, the first one first, separated by commas.",
+    )
+    spool_dir: Path = _setting(
+        "JOBKIT_SPOOL_DIR",
+        Path.home() / ".cache" / "jobkit" / "spool",
+        "Where a worker keeps results that the database cannot take yet.",
+    )
+    host: str = _setting("JOBKIT_HOST", "127.0.0.1", "The address that the portal listens on.")
+    port: int = _setting("JOBKIT_PORT", 8765, "The port of the portal.", ge=0, le=65535)
+    token: str | None = _setting(
+        "JOBKIT_TOKEN", None, "The token that opens the portal; a fresh one at each start if unset."
+    )
+    trusted_hosts: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_TRUSTED_HOSTS",
+        (),
+        "Host names, separated by commas, that the portal answers to besides its own address.",
+    )
+    dispatch_lock_duration: str | None = _setting(
+        "DISPATCH_LOCK_DURATION",
+        None,
+        "Accepted and without effect: slots are unique in the database.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = InitSettingsSource(settings_cls, _read_toml(Path(TOML_FILE)))
+        return init_settings, env_settings, dotenv_settings, toml
+
+    @field_validator("script_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @field_validator("queues", "trusted_hosts", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("queues")
+    @classmethod
+    def _at_least_one_queue(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("name at least one queue, like default")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{value!r} is no time zone; write one like Europe/Paris") from None
+        return value
+
+    @model_validator(mode="after")
+    def _lease_outlasts_heartbeats(self) -> Settings:
+        shortest = 3 * self.worker_heartbeat_interval
+        if self.lease_seconds is not None and self.lease_seconds < shortest:
+            raise ValueError(
+                f"JOBKIT_LEASE_SECONDS is {self.lease_seconds.total_seconds():g} s, shorter than "
+                f"three heartbeats of {self.worker_heartbeat_interval.total_seconds():g} s; one "
+                "late heartbeat would lose every run. Raise it to at least "
+                f"{shortest.total_seconds():g} s or lower WORKER_HEARTBEAT_INTERVAL"
+            )
+        return self
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim lasts without a heartbeat."""
+        if self.lease_seconds is not None:
+            return self.lease_seconds
+        return max(timedelta(seconds=60), 4 * self.worker_heartbeat_interval)
+
+    @property
+    def patience(self) -> timedelta:
+        """How late a slot may be noticed and still run under the misfire policy `skip`."""
+        return self.scheduler_poll_interval + timedelta(seconds=60)
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the settings; what is given here (and not None) wins. BadInput names what is wrong."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise BadInput(_explain(error), "The settings are listed in README.md.") from None
+    inherited = os.environ.get("REFLEX_DB_URL")
+    if inherited and "db_url" not in settings.model_fields_set:
+        return settings.model_copy(update={"db_url": inherited})
+    return settings
+
+
+def setting_names() -> dict[str, str]:
+    """Return the name in the environment of each field, in the order of declaration."""
+    return {field: str(info.validation_alias) for field, info in Settings.model_fields.items()}
+
+
+def table() -> str:
+    """Write the settings as a Markdown table for README.md."""
+    rows = ["| setting | default | what it sets |", "|---|---|---|"]
+    for field, info in Settings.model_fields.items():
+        rows.append(f"| `{info.validation_alias}` | {_default(field)} | {info.description} |")
+    return "\n".join(rows)
+
+
+def _default(field: str) -> str:
+    value = Settings.model_fields[field].default
+    if value is None or value == ():
+        return ""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}"
+    if field == "spool_dir":
+        return "`~/.cache/jobkit/spool`"
+    if isinstance(value, tuple):
+        return "`" + ",".join(map(str, value)) + "`"
+    return f"`{value}`" if isinstance(value, str) else str(value)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not TOML: {error}.", "Correct it or remove it.") from None
+    known = set(setting_names().values())
+    for key in values:
+        if key.upper() not in known:
+            near = difflib.get_close_matches(key.upper(), known, 1)
+            hint = f"Did you mean {near[0]}?" if near else "See the settings in README.md."
+            raise BadInput(f"{path} sets {key}, which is no setting.", hint)
+    return {key.upper(): value for key, value in values.items()}
+
+
+def _explain(error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors():
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        name = setting_names().get(name, name)
+        said = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{name}={fault['input']!r}: {said}" if name else said)
+    return "; ".join(faults) + "."
