@@ -1,0 +1,213 @@
+"""States of runs and attempts, and every ending: pure functions that return all that is written.
+
+An ending takes the run as it stands in the database and what happened; it returns the values of
+the run's row and of the attempt's row. `store` applies it by one guarded statement.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+RUN_STATUSES = (
+    "PENDING",
+    "IN_PROGRESS",
+    "COMPLETED",
+    "FAILED",
+    "TIMEOUT",
+    "CANCELLED",
+    "SKIPPED",
+    "MISSED",
+)
+UNFINISHED = ("PENDING", "IN_PROGRESS")
+FINAL = RUN_STATUSES[2:]
+ATTEMPT_STATUSES = ("SUCCESS", "FAILURE", "ERROR", "TIMEOUT", "CANCELLED", "LOST", "RELEASED")
+WORKER_STATUSES = ("IDLE", "BUSY", "DRAINING", "OFFLINE")
+TRIGGERS = ("schedule", "manual", "backfill", "retry")
+OVERLAP_POLICIES = ("skip", "queue", "queue_all", "replace", "allow")
+LOST_POLICIES = ("retry", "fail")
+
+LONGEST_DELAY = timedelta(hours=1)
+MOST_LOST = 3
+CAUGHT_UP = "caught up"
+
+
+class Tried(Protocol):
+    """What an ending reads of a run that is in progress."""
+
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def retry_count(self) -> int: ...
+    @property
+    def lost_count(self) -> int: ...
+    @property
+    def max_retries(self) -> int: ...
+    @property
+    def retry_delay_seconds(self) -> float: ...
+    @property
+    def on_worker_lost(self) -> str: ...
+    @property
+    def cancel_requested_at(self) -> datetime | None: ...
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What an ending writes: values of the run's row, and of the attempt's row if one ended."""
+
+    run: dict[str, Any]
+    attempt: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_final(self) -> bool:
+        return self.run["status"] in FINAL
+
+
+def retry_delay(base: timedelta, failures: int, rng: random.Random) -> timedelta:
+    """Return the wait before the next try after the n-th failure: doubled each time, never less.
+
+    min(base x 2^(n-1), 1 h) plus 0 to 10 %, so that jobs that failed together return apart.
+    """
+    doublings = min(failures - 1, 40)  # 2^40 s is far beyond the hour; more would overflow
+    delay = min(base * 2**doublings, LONGEST_DELAY) if base < LONGEST_DELAY else LONGEST_DELAY
+    return delay * (1 + rng.random() / 10)
+
+
+def succeed(run: Tried, now: datetime) -> Ending:
+    """The script ended with exit code 0, whatever was wished meanwhile."""
+    return Ending(_final("COMPLETED", now), _attempt("SUCCESS"))
+
+
+def fail(run: Tried, now: datetime, rng: random.Random, *, error: str) -> Ending:
+    """The script ended with another exit code or a signal."""
+    return _try_again(run, now, rng, attempt="FAILURE", last="FAILED", error=error)
+
+
+def error(run: Tried, now: datetime, rng: random.Random, *, error: str) -> Ending:
+    """The script could not be started."""
+    return _try_again(run, now, rng, attempt="ERROR", last="FAILED", error=error)
+
+
+def time_out(run: Tried, now: datetime, rng: random.Random, *, error: str) -> Ending:
+    """The attempt was ended at its timeout."""
+    return _try_again(run, now, rng, attempt="TIMEOUT", last="TIMEOUT", error=error)
+
+
+def cancel(run: Tried, now: datetime) -> Ending:
+    """The attempt was ended because somebody wished so."""
+    return Ending(_final("CANCELLED", now, "cancelled"), _attempt("CANCELLED", "cancelled"))
+
+
+def release(run: Tried, now: datetime) -> Ending:
+    """The worker shut down and gave the run back; this counts as no try."""
+    said = "given back by a worker that shut down"
+    if run.cancel_requested_at is not None:
+        return Ending(_final("CANCELLED", now, "cancelled"), _attempt("RELEASED", said))
+    return Ending(_pending(now, said), _attempt("RELEASED", said))
+
+
+def lose(run: Tried, now: datetime) -> Ending:
+    """The lease ran out: the worker died or was cut off. Counted apart from failures.
+
+    The third loss ends the run: a job that kills its worker must not kill them all.
+    """
+    lost = run.lost_count + 1
+    said = "its worker was lost: the lease ran out"
+    attempt = _attempt("LOST", said)
+    if run.cancel_requested_at is not None:
+        return Ending(_final("CANCELLED", now, "cancelled") | {"lost_count": lost}, attempt)
+    if run.on_worker_lost == "fail":
+        return Ending(_final("FAILED", now, said) | {"lost_count": lost}, attempt)
+    if lost >= MOST_LOST:
+        said = f"its worker was lost {lost} times"
+        return Ending(_final("FAILED", now, said) | {"lost_count": lost}, attempt)
+    return Ending(_pending(now, said) | {"lost_count": lost}, attempt)
+
+
+def cancel_pending(now: datetime, reason: str = "cancelled before it started") -> Ending:
+    """A run that waits is cancelled; no attempt ends."""
+    return Ending(_final("CANCELLED", now) | {"reason": reason, "cancel_requested_at": now})
+
+
+def expire(now: datetime) -> Ending:
+    """A run waited past its start deadline."""
+    return Ending(_final("MISSED", now) | {"reason": "no worker in time"})
+
+
+def _try_again(
+    run: Tried, now: datetime, rng: random.Random, *, attempt: str, last: str, error: str
+) -> Ending:
+    tried = _attempt(attempt, error)
+    if run.cancel_requested_at is not None:
+        return Ending(_final("CANCELLED", now, error), tried)
+    if run.retry_count >= run.max_retries:
+        return Ending(_final(last, now, error), tried)
+    failures = run.retry_count + 1
+    wait = retry_delay(timedelta(seconds=run.retry_delay_seconds), failures, rng)
+    return Ending(_pending(now + wait, error) | {"retry_count": failures}, tried)
+
+
+def _final(status: str, now: datetime, error: str | None = None) -> dict[str, Any]:
+    return {
+        "status": status,
+        "completed_at": now,
+        "lease_until": None,
+        "error_message": error,
+    }
+
+
+def _pending(available_at: datetime, error: str) -> dict[str, Any]:
+    return {
+        "status": "PENDING",
+        "available_at": available_at,
+        "worker_id": None,
+        "claimed_at": None,
+        "lease_until": None,
+        "error_message": error,
+    }
+
+
+def _attempt(status: str, error: str | None = None) -> dict[str, Any]:
+    return {"status": status, "error_message": error}
+
+
+# Overlap: what becomes of a slot that comes while earlier runs of its job are unfinished.
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An unfinished run of the same job."""
+
+    id: int
+    status: str
+    trigger: str
+    reason: str | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether a new slot must mind it: pending backfills and catch-ups give way to it."""
+        gives_way = self.trigger == "backfill" or self.reason == CAUGHT_UP
+        return not (gives_way and self.status == "PENDING")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What happens to a new slot: skipped with a reason, or made; and which runs it replaces."""
+
+    skip_reason: str | None = None
+    replaces: tuple[int, ...] = ()
+
+
+def overlap(policy: str, unfinished: list[Earlier]) -> Overlap:
+    """Decide by the job's overlap policy what becomes of a new slot."""
+    minded = [run for run in unfinished if run.counts]
+    if not minded or policy in ("allow", "queue_all"):
+        return Overlap()
+    if policy == "replace":
+        return Overlap(replaces=tuple(run.id for run in minded))
+    if policy == "queue":
+        waiting = [run.id for run in minded if run.status == "PENDING"]
+        return Overlap(f"run {waiting[0]} already waits") if waiting else Overlap()
+    return Overlap(f"run {minded[0].id} is unfinished")
