@@ -1,0 +1,403 @@
+"""The database: all that differs between SQLite and PostgreSQL lives here."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+
+from jobkit.clock import Clock, ServerClock, SystemClock
+from jobkit.errors import BadInput, DatabaseRefused, DatabaseUnavailable
+from jobkit.text import clean
+
+log = logging.getLogger("jobkit.db")
+
+BUSY_SECONDS = 10
+SCHEMA_LOCK = 7018246511
+PARTITIONED = ("job_execution_logs", "job_output")
+# What PostgreSQL says when the same statement may succeed later: the connection went away, the
+# server stops or starts, two transactions met, or there are too many connections or locks.
+_TRANSIENT = ("08", "57P01", "57P02", "57P03", "40001", "40P01", "53300", "55P03")
+
+
+class Utc(sa.types.TypeDecorator[datetime]):
+    """An instant: naive UTC in the database, where both engines sort it well; aware in Python."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise BadInput(f"{value!r} names no time zone.", "Give an aware datetime.")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class JsonText(sa.types.TypeDecorator[Any]):
+    """A JSON document, kept as text that psql, sqlite3 and DuckDB read alike."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        return None if value is None else clean(json.dumps(value, ensure_ascii=False))
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+class Database:
+    """One database and its connections; `write()` and `read()` open transactions on it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = _parse(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.name = self.url.render_as_string(hide_password=True)
+        self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        self.clock: Clock = SystemClock() if self.is_sqlite else ServerClock(self._server_now)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that writes; committed at the end, rolled back by an error."""
+        with self._translated(), self.engine.connect() as connection:
+            connection = connection.execution_options(jobkit_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that only reads: one snapshot on SQLite."""
+        with self._translated(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+    def _server_now(self) -> datetime:
+        with self.read() as connection:
+            naive = connection.execute(sa.text("SELECT clock_timestamp() AT TIME ZONE 'UTC'"))
+            moment: datetime = naive.scalar_one()
+            return moment.replace(tzinfo=UTC)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            raise self._unavailable(error) from error
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated or _is_transient(error.orig):
+                raise self._unavailable(error) from error
+            raise
+
+    def _unavailable(self, error: sa.exc.SQLAlchemyError) -> DatabaseUnavailable:
+        said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        password = self.url.password
+        if password:
+            said = said.replace(password, "***")
+        return DatabaseUnavailable(
+            f"The database {self.name} cannot be used now: {said}.",
+            "Check that it runs and that JOBKIT_DB_URL names it.",
+        )
+
+
+def _is_transient(error: BaseException | None) -> bool:
+    state = getattr(error, "sqlstate", None)
+    return bool(state) and str(state).startswith(_TRANSIENT)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise BadInput(
+            "JOBKIT_DB_URL is no database URL.",
+            "Write sqlite:///jobkit.db or postgresql://user:password@host/database.",
+        ) from None
+    if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg2"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise BadInput(
+            f"jobkit runs on SQLite and PostgreSQL, not on {parsed.drivername}.",
+            "Write sqlite:///jobkit.db or postgresql://user:password@host/database.",
+        )
+    return parsed
+
+
+# SQLite
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if url.database and url.database != ":memory:" and not url.database.startswith("file:"):
+        path = Path(url.database).absolute()
+        refuse_shared_folder(path)
+        if not path.parent.is_dir():
+            raise BadInput(
+                f"The folder of the database, {path.parent}, does not exist.",
+                "Create it or name another place in JOBKIT_DB_URL.",
+            )
+        url = url.set(database=str(path))
+        engine = sa.create_engine(url, pool_size=20, max_overflow=80)
+    else:
+        engine = sa.create_engine(
+            url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
+        )
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by a guess
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that writes after reading gets "locked" at once, whatever the timeout.
+    connection.exec_driver_sql(connection.get_execution_options().get("jobkit_begin", "BEGIN"))
+
+
+_NETWORK = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "afs",
+    "ceph",
+    "fuse.sshfs",
+    "fuse.glusterfs",
+)
+_SYNCED = (
+    "dropbox",
+    "onedrive",
+    "google drive",
+    "googledrive",
+    "icloud",
+    "mobile documents",
+    "nextcloud",
+)
+
+
+def refuse_shared_folder(path: Path, mounts: str | None = None) -> None:
+    """Refuse a SQLite file where its locks do not hold: network file systems and synced folders."""
+    way_out = "Put it on a local disk, or use PostgreSQL: JOBKIT_DB_URL=postgresql://…"
+    for part in path.parts:
+        if part.lower().startswith(_SYNCED):
+            raise DatabaseRefused(
+                f"The SQLite file {path} lies in a cloud-sync folder ({part}), which copies it "
+                "while it is written and so destroys it.",
+                way_out,
+            )
+    kind = _file_system(path, mounts)
+    if kind in _NETWORK or str(path).startswith(("\\\\", "//")):
+        raise DatabaseRefused(
+            f"The SQLite file {path} lies on a network file system ({kind or 'share'}), "
+            "whose locks do not protect it.",
+            way_out,
+        )
+
+
+def _file_system(path: Path, mounts: str | None) -> str:
+    if mounts is None:
+        table = Path("/proc/self/mounts")
+        if not table.exists():
+            return ""
+        mounts = table.read_text("utf-8", "surrogateescape")
+    kind, longest = "", -1
+    for line in mounts.splitlines():
+        _, point, type_, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
+        if len(point) >= longest and path.is_relative_to(point):
+            kind, longest = type_, len(point)
+    return kind
+
+
+# PostgreSQL
+
+
+def _postgres_engine(url: URL) -> Engine:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise BadInput(
+            "PostgreSQL needs the extra postgres.", "Install it: pip install 'jobkit[postgres]'."
+        ) from None
+    return sa.create_engine(
+        url,
+        pool_size=5,
+        max_overflow=20,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        connect_args={
+            "connect_timeout": 10,
+            "prepare_threshold": None,  # PgBouncer hands each transaction another connection
+            "application_name": "jobkit",
+        },
+    )
+
+
+def ensure_partitions(connection: Connection, now: datetime) -> list[str]:
+    """Give the month of `now` and the next one partitions of their own (PostgreSQL only).
+
+    A month whose rows the default partition already holds stays there. Returns what was made.
+    """
+    if connection.dialect.name != "postgresql":
+        return []
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    made = []
+    for start in (month, _next_month(month)):
+        made += [name for table in PARTITIONED if (name := _partition(connection, table, start))]
+    return made
+
+
+def _partition(connection: Connection, table: str, start: datetime) -> str | None:
+    name, end = f"{table}_{start:%Y%m}", _next_month(start)
+    if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": name}):
+        return None
+    held = sa.text(
+        f"SELECT 1 FROM {table}_default WHERE claimed_at >= :start AND claimed_at < :end LIMIT 1"  # noqa: S608
+    )
+    if connection.scalar(held, {"start": start, "end": end}):
+        return None
+    connection.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+    connection.execute(
+        sa.text(
+            f"CREATE TABLE {name} PARTITION OF {table} "
+            f"FOR VALUES FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
+        )
+    )
+    return name
+
+
+def _next_month(month: datetime) -> datetime:
+    return (month + timedelta(days=32)).replace(day=1)
+
+
+# One text of SQL for both
+
+
+def insert_new(
+    connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
+) -> list[int]:
+    """Insert rows with an `id`, leaving out those that a unique constraint already holds.
+
+    Returns the ids of the rows that this caller inserted.
+    """
+    if not rows:
+        return []
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    made = []
+    for row in rows:
+        statement = insert(table).values(row).on_conflict_do_nothing().returning(table.c.id)
+        made += connection.scalars(statement).all()
+    return made
+
+
+def insert_once(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows; a repeat of rows that are already there does nothing."""
+    if rows:
+        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def lock_schema(connection: Connection) -> None:
+    """Let one process at a time change the schema; SQLite's write transaction already does."""
+    if connection.dialect.name == "postgresql":
+        # Held to the end of the transaction only, so it is safe behind PgBouncer.
+        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+
+
+# Wake-ups
+
+
+CHANNEL = "jobkit"
+LOOK_SECONDS = 0.05
+LISTEN_SECONDS = 0.5
+
+
+def notify(connection: Connection) -> None:
+    """Wake those who wait, when this transaction commits; on SQLite they see the commit itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text(f"NOTIFY {CHANNEL}"))
+
+
+class Watch:
+    """Waits for somebody's commit. A wake-up may come for nothing; a missed one costs a poll."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Any = None
+        self._seen: int | None = None
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        """Wait `seconds` at most, or until a commit or `stop`; say whether a commit woke us."""
+        clock = self._database.clock
+        until = clock.elapsed() + seconds
+        while not stop.is_set() and (left := until - clock.elapsed()) > 0:
+            try:
+                if self._woken(stop, left):
+                    return True
+            except Exception as error:  # noqa: BLE001 - drivers differ; polling goes on without it
+                log.debug("no wake-ups for now: %s", error)
+                self.close()
+                clock.wait(stop, left)
+        return False
+
+    def _woken(self, stop: threading.Event, left: float) -> bool:
+        if self._database.is_sqlite:
+            return self._committed(stop, min(left, LOOK_SECONDS))
+        if self._connection is None:
+            self._connection = _listen(self._database.url)
+        return any(
+            True for _ in self._connection.notifies(timeout=min(left, LISTEN_SECONDS), stop_after=1)
+        )
+
+    def _committed(self, stop: threading.Event, seconds: float) -> bool:
+        if self._connection is None:
+            self._connection = self._database.engine.raw_connection()
+        version = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
+        seen, self._seen = self._seen, version
+        if seen is not None and seen != version:
+            return True
+        self._database.clock.wait(stop, seconds)
+        return False
+
+    def close(self) -> None:
+        """Close the connection that listens."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _listen(url: URL) -> Any:
+    import psycopg
+
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = psycopg.connect(plain, autocommit=True, connect_timeout=10)
+    connection.execute(f"LISTEN {CHANNEL}")
+    return connection

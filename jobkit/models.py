@@ -1,0 +1,259 @@
+"""The tables: their columns. Instants are UTC, durations are seconds.
+
+Indexes, partitions and unique constraints are made by `migrations`, which own the physical shape.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from jobkit.db import BigId, JsonText, Utc
+from jobkit.schedule import MISFIRE_POLICIES, SCHEDULE_TYPES
+from jobkit.states import (
+    ATTEMPT_STATUSES,
+    LOST_POLICIES,
+    OVERLAP_POLICIES,
+    RUN_STATUSES,
+    TRIGGERS,
+    WORKER_STATUSES,
+)
+
+metadata = sa.MetaData()
+
+
+class Table(SQLModel):
+    """The tables of jobkit share one metadata, apart from those of a program that imports it."""
+
+    metadata = metadata
+
+
+def words(column: str, allowed: tuple[str, ...]) -> sa.CheckConstraint:
+    """Let a column hold these words only."""
+    listed = ", ".join(f"'{word}'" for word in allowed)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=f"ck_{column}_words")
+
+
+def _instant(*, nullable: bool = True) -> Any:
+    default = None if nullable else ...
+    return Field(default, sa_column_args=(), sa_type=Utc, nullable=nullable)  # type: ignore[call-overload]
+
+
+def _json(*, nullable: bool = True) -> Any:
+    default = None if nullable else ...
+    return Field(default, sa_type=JsonText, nullable=nullable)  # type: ignore[call-overload]
+
+
+def _id() -> Any:
+    return Field(default=None, sa_type=BigId, primary_key=True)  # type: ignore[call-overload]
+
+
+def _big(*, nullable: bool = True) -> Any:
+    return Field(default=None, sa_type=BigId, nullable=nullable)  # type: ignore[call-overload]
+
+
+class ScheduledJob(Table, table=True):
+    """A named definition of what to run and when."""
+
+    __tablename__ = "scheduled_jobs"
+    __table_args__ = (
+        words("schedule_type", SCHEDULE_TYPES),
+        words("misfire_policy", MISFIRE_POLICIES),
+        words("overlap_policy", OVERLAP_POLICIES),
+        words("on_worker_lost", LOST_POLICIES),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = _id()
+    name: str
+    script_path: str
+    script_args: str | None = None
+    """Arguments, quoted as for a shell and never given to one."""
+    interval_seconds: int | None = None
+    schedule_type: str = "manual"
+    schedule_time: str | None = None
+    schedule_day: int | None = None
+    """Weekday, 0 = Monday, or day of the month."""
+    is_active: bool = True
+    next_run: datetime | None = _instant()
+    last_dispatched_at: datetime | None = _instant()
+    dispatch_lock_until: datetime | None = _instant()
+    """Kept for databases of before; nothing reads it."""
+    cron: str | None = None
+    timezone: str = "UTC"
+    anchor_at: datetime | None = _instant()
+    """The instant that interval slots count from; of a once job, its only slot."""
+    starts_at: datetime | None = _instant()
+    ends_at: datetime | None = _instant()
+    queue: str = "default"
+    priority: int = 0
+    """Higher goes first."""
+    timeout_seconds: float | None = None
+    max_retries: int = 3
+    retry_delay_seconds: float = 30
+    misfire_policy: str = "latest"
+    misfire_window_seconds: float = 86400
+    overlap_policy: str = "skip"
+    start_deadline_seconds: float | None = None
+    on_worker_lost: str = "retry"
+    params: dict[str, Any] | None = _json()
+    version: int = 1
+    slots_until: datetime = _instant(nullable=False)
+    """The cursor: the last slot, or instant, that was looked at."""
+    created_at: datetime = _instant(nullable=False)
+    deleted_at: datetime | None = _instant()
+
+
+class JobVersion(Table, table=True):
+    """One state of a job's definition; rows are only added."""
+
+    __tablename__ = "job_versions"
+
+    job_id: int = Field(sa_type=BigId, primary_key=True)  # type: ignore[call-overload]
+    version: int = Field(primary_key=True)
+    change: str
+    """What was done: created, edited, paused, resumed, deleted or adopted."""
+    changed_at: datetime = _instant(nullable=False)
+    changed_by: str
+    changed_from: str
+    definition: dict[str, Any] = _json(nullable=False)
+    before: dict[str, Any] | None = _json()
+
+
+class JobDispatch(Table, table=True):
+    """One run: a slot of a job, or a manual, backfill or repeated occurrence."""
+
+    __tablename__ = "job_dispatch"
+    __table_args__ = (
+        words("status", RUN_STATUSES),
+        words("trigger", TRIGGERS),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = _id()
+    job_id: int = _big(nullable=False)
+    status: str = "PENDING"
+    created_at: datetime = _instant(nullable=False)
+    claimed_at: datetime | None = _instant()
+    completed_at: datetime | None = _instant()
+    worker_id: str | None = None
+    retry_count: int = 0
+    """Tries that failed and were followed by another."""
+    error_message: str | None = None
+    scheduled_for: datetime | None = _instant()
+    trigger: str = "schedule"
+    available_at: datetime = _instant(nullable=False)
+    attempt: int = 0
+    """Claims so far; with `worker_id` the fence of every write by a worker."""
+    lease_until: datetime | None = _instant()
+    start_until: datetime | None = _instant()
+    """Not started by then, the run is MISSED."""
+    params: dict[str, Any] | None = _json()
+    job_version: int | None = None
+    queue: str = "default"
+    priority: int = 0
+    lane: int | None = None
+    """Runs of one job in one lane exclude each other; None runs beside any."""
+    max_retries: int = 0
+    retry_delay_seconds: float = 30
+    on_worker_lost: str = "retry"
+    lost_count: int = 0
+    cancel_requested_at: datetime | None = _instant()
+    reason: str | None = None
+    """Why the run is there, or why it ended without an attempt."""
+    requested_by: str | None = None
+    retry_of: int | None = _big()
+    backfill_id: str | None = None
+    launcher: str | None = None
+    external_id: str | None = None
+    external_url: str | None = None
+
+
+class JobExecutionLog(Table, table=True):
+    """One attempt: written once, when it ends, and never changed."""
+
+    __tablename__ = "job_execution_logs"
+    __table_args__ = (words("status", ATTEMPT_STATUSES),)
+
+    id: int | None = _id()
+    job_id: int = _big(nullable=False)
+    run_time: datetime = _instant(nullable=False)
+    status: str
+    log_output: str | None = None
+    """The last 4 KiB of the output; the whole is in `job_output`."""
+    dispatch_id: int | None = _big()
+    attempt: int | None = None
+    worker_id: str | None = None
+    scheduled_for: datetime | None = _instant()
+    queued_at: datetime | None = _instant()
+    claimed_at: datetime = _instant(nullable=False)
+    """The claim that began the attempt; PostgreSQL partitions by it."""
+    started_at: datetime | None = _instant()
+    finished_at: datetime | None = _instant()
+    exit_code: int | None = None
+    error_message: str | None = None
+    cpu_seconds: float | None = None
+    max_rss_bytes: int | None = _big()
+    output_bytes: int | None = _big()
+    omitted_bytes: int | None = _big()
+    launcher: str | None = None
+    external_id: str | None = None
+    external_url: str | None = None
+
+
+class JobOutput(Table, table=True):
+    """One chunk of what an attempt printed, 256 KB at most."""
+
+    __tablename__ = "job_output"
+
+    dispatch_id: int = Field(sa_type=BigId, primary_key=True)  # type: ignore[call-overload]
+    attempt: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    claimed_at: datetime = Field(sa_type=Utc, primary_key=True)  # type: ignore[call-overload]
+    at: datetime = _instant(nullable=False)
+    stream: str = "output"
+    text: str
+
+
+class WorkerRegistration(Table, table=True):
+    """A worker process; its identity is fresh at each start and never used again."""
+
+    __tablename__ = "worker_registration"
+    __table_args__ = (words("status", WORKER_STATUSES),)
+
+    worker_id: str = Field(primary_key=True)
+    hostname: str = ""
+    platform: str = ""
+    started_at: datetime = _instant(nullable=False)
+    last_heartbeat: datetime = _instant(nullable=False)
+    status: str = "IDLE"
+    jobs_processed: int = 0
+    current_job_id: int | None = _big()
+    process_id: int | None = None
+    queues: str = "default"
+    """Separated by commas, the preferred one first."""
+    slots: int = 1
+    version: str = ""
+    drain_requested_at: datetime | None = _instant()
+
+
+class SchedulerDuty(Table, table=True):
+    """A piece of housekeeping and when it is next due; whoever moves the instant does it."""
+
+    __tablename__ = "scheduler_duties"
+
+    name: str = Field(primary_key=True)
+    next_at: datetime = _instant(nullable=False)
+    taken_by: str | None = None
+
+
+jobs = ScheduledJob.__table__  # type: ignore[attr-defined]
+versions = JobVersion.__table__  # type: ignore[attr-defined]
+runs = JobDispatch.__table__  # type: ignore[attr-defined]
+attempts = JobExecutionLog.__table__  # type: ignore[attr-defined]
+output = JobOutput.__table__  # type: ignore[attr-defined]
+workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
+duties = SchedulerDuty.__table__  # type: ignore[attr-defined]
