@@ -1,0 +1,172 @@
+"""The scheduler: any number at once, no leader. `tick` does the work, `Scheduler` is its loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.engine import Connection
+
+from jobkit.db import Database, Watch, ensure_partitions, notify
+from jobkit.errors import DatabaseUnavailable
+from jobkit.settings import Settings
+from jobkit.store import claims, dispatch, duties, history, workers
+
+log = logging.getLogger("jobkit.scheduler")
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one tick did, and when the next one is due: at once, or at an instant."""
+
+    dispatched: tuple[int, ...] = ()
+    rescued: int = 0
+    expired: int = 0
+    again: bool = False
+    next_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Duty:
+    """A piece of housekeeping: how often, and the function that says whether to do it again."""
+
+    every: timedelta
+    work: Callable[[Connection, datetime, Settings], bool]
+
+
+def _mark_offline(connection: Connection, now: datetime, settings: Settings) -> bool:
+    workers.mark_offline(connection, now, threshold=settings.worker_offline_threshold)
+    return False
+
+
+def _clean_up(connection: Connection, now: datetime, settings: Settings) -> bool:
+    days = settings.cleanup_retention_days
+    if days == 0:
+        return False
+    keep = timedelta(days=days)
+    workers.forget(connection, now, keep=keep)
+    return history.clean_up(connection, now, keep=keep) >= history.CLEANUP_BATCH
+
+
+def _make_partitions(connection: Connection, now: datetime, settings: Settings) -> bool:
+    ensure_partitions(connection, now)
+    return False
+
+
+DUTIES = {
+    "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
+    "clean up": Duty(timedelta(hours=1), _clean_up),
+    "make partitions": Duty(timedelta(hours=12), _make_partitions),
+}
+
+
+def tick(connection: Connection, now: datetime, settings: Settings) -> Tick:
+    """Do all that is due now, in this one transaction.
+
+    1. Turn due slots into runs, 50 jobs at most.
+    2. Take back runs whose lease ran out.
+    3. End runs that no worker started in time.
+    4. Say when to come again: at once if a batch was full, else when the next job is due.
+    """
+    dispatched = dispatch.dispatch(connection, now, patience=settings.patience)
+    rescued = claims.rescue(connection, now, grace=settings.rescue_grace)
+    expired = claims.expire(connection, now)
+    due = dispatch.next_due(connection)
+    again = dispatched.is_full or rescued >= claims.RESCUE_BATCH or (due is not None and due <= now)
+    if dispatched.runs or rescued:
+        notify(connection)
+    return Tick(dispatched.runs, rescued, expired, again, due)
+
+
+def housekeep(
+    connection: Connection, now: datetime, settings: Settings, name: str, by: str
+) -> bool:
+    """Do one duty if it is due and nobody else has taken it; say whether more of it is left."""
+    duty = DUTIES[name]
+    if not duties.take(connection, name, now, every=duty.every, by=by):
+        return False
+    if not duty.work(connection, now, settings):
+        return False
+    duties.release(connection, name, now)
+    return True
+
+
+class Scheduler:
+    """The loop: tick, then sleep until the next slot, a wake-up or the poll interval."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.database = database
+        self.settings = settings
+        self.name = f"scheduler-{uuid.uuid4().hex[:8]}"
+        self.stop = threading.Event()
+        self._knows_duties = False
+
+    def run(self) -> None:
+        """Tick until `stop` is set; a database that is away is asked again."""
+        watch = Watch(self.database)
+        try:
+            while not self.stop.is_set():
+                self._sleep(watch, self.step())
+        finally:
+            watch.close()
+
+    def step(self) -> float:
+        """Do what is due; return the seconds until there may be more to do."""
+        poll = self.settings.scheduler_poll_interval.total_seconds()
+        try:
+            done = self._tick()
+            unfinished = self._housekeep()
+        except DatabaseUnavailable as error:
+            log.warning("%s Trying again in %g s.", error, poll)
+            return poll
+        if done.dispatched:
+            log.info("made %d runs", len(done.dispatched))
+        if done.rescued:
+            log.warning("took back %d runs whose lease ran out", done.rescued)
+        if done.again or unfinished:
+            return 0
+        return self._until(done.next_at, poll)
+
+    def _sleep(self, watch: Watch, seconds: float) -> None:
+        """Sleep for so long, or until somebody's commit brings a slot forward."""
+        clock = self.database.clock
+        wake_at = clock.elapsed() + seconds
+        while watch.wait(self.stop, wake_at - clock.elapsed()):
+            with suppress(DatabaseUnavailable), self.database.read() as connection:
+                sooner = self._until(dispatch.next_due(connection), seconds)
+                wake_at = min(wake_at, clock.elapsed() + sooner)
+
+    def _until(self, instant: datetime | None, poll: float) -> float:
+        if instant is None:
+            return poll
+        return min(poll, max(0.0, (instant - self.database.clock.now()).total_seconds()))
+
+    def _tick(self) -> Tick:
+        now = self.database.clock.now()
+        with self.database.write() as connection:
+            return tick(connection, now, self.settings)
+
+    def _housekeep(self) -> bool:
+        now = self.database.clock.now()
+        if not self._knows_duties:
+            with self.database.write() as connection:
+                duties.declare(connection, tuple(DUTIES), now)
+            self._knows_duties = True
+        with self.database.read() as connection:
+            due = duties.due(connection, now)
+        unfinished = False
+        for name in due:
+            with self.database.write() as connection:
+                unfinished |= housekeep(connection, now, self.settings, name, self.name)
+        return unfinished
+
+
+if __name__ == "__main__":
+    from jobkit.cli import main
+
+    main(["scheduler"])

@@ -1,0 +1,1 @@
+"""Every statement on jobs, runs, attempts and workers: functions of (connection, now, rng)."""

@@ -1,0 +1,350 @@
+"""Laws 2 and 3: one live attempt per run, one recorded result per attempt."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from jobkit import states
+from jobkit.db import insert_once
+from jobkit.models import attempts, output, runs, workers
+from jobkit.states import Ending
+from jobkit.store.dispatch import IN_PROGRESS, PENDING
+
+RESCUE_BATCH = 100
+LAST_OUTPUT_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that this worker took: what the attempt needs, and the fence of its writes."""
+
+    run_id: int
+    job_id: int
+    attempt: int
+    worker_id: str
+    claimed_at: datetime
+    scheduled_for: datetime | None
+    available_at: datetime
+    job_version: int | None
+    params: dict[str, Any] | None
+
+    @property
+    def fence(self) -> sa.ColumnElement[bool]:
+        """Whether the run still belongs to this attempt of this worker."""
+        return sa.and_(
+            runs.c.id == self.run_id,
+            runs.c.worker_id == self.worker_id,
+            runs.c.attempt == self.attempt,
+            runs.c.status == IN_PROGRESS,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attempt came to, as its worker saw it; a repeat writes the same."""
+
+    ended_by: str
+    """exit, error, timeout, cancel or release."""
+    started_at: datetime | None
+    finished_at: datetime
+    exit_code: int | None = None
+    error: str = ""
+    measures: Mapping[str, Any] = field(default_factory=dict)
+    """cpu_seconds, max_rss_bytes, output_bytes, omitted_bytes, log_output."""
+
+
+def claim(
+    connection: Connection,
+    now: datetime,
+    *,
+    worker_id: str,
+    queue: str,
+    lease: timedelta,
+    limit: int,
+) -> list[Claim]:
+    """Take up to `limit` runs of a queue, the most urgent first, in one statement.
+
+    A run can be taken when it is due, not past its start deadline, and first in its lane with
+    nothing of that lane in progress. Two workers that meet break the unique index of the lane:
+    the later statement fails, and the caller asks again.
+    """
+    picked = (
+        sa.select(runs.c.id)
+        .where(runs.c.queue == queue, _claimable(runs, now), _lane_is_free(now))
+        .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+    )
+    statement = (
+        runs.update()
+        .where(runs.c.id.in_(sa.select(picked.c.id)), runs.c.status == PENDING)
+        .values(
+            status=IN_PROGRESS,
+            worker_id=worker_id,
+            claimed_at=now,
+            lease_until=now + lease,
+            attempt=runs.c.attempt + 1,
+            error_message=None,
+        )
+        .returning(*_claimed_columns())
+    )
+    taken = [Claim(**row._mapping) for row in connection.execute(statement)]
+    return sorted(taken, key=lambda run: run.run_id)
+
+
+def _claimed_columns() -> tuple[Any, ...]:
+    return (
+        runs.c.id.label("run_id"),
+        runs.c.job_id,
+        runs.c.attempt,
+        runs.c.worker_id,
+        runs.c.claimed_at,
+        runs.c.scheduled_for,
+        runs.c.available_at,
+        runs.c.job_version,
+        runs.c.params,
+    )
+
+
+def _claimable(run: Any, now: datetime) -> sa.ColumnElement[bool]:
+    in_time = sa.or_(run.c.start_until.is_(None), run.c.start_until >= now, run.c.attempt > 0)
+    return sa.and_(run.c.status == PENDING, run.c.available_at <= now, in_time)
+
+
+def _lane_is_free(now: datetime) -> sa.ColumnElement[bool]:
+    other, earlier = runs.alias("other"), runs.alias("earlier")
+    same_lane = [
+        (run.c.job_id == runs.c.job_id, run.c.lane == runs.c.lane) for run in (other, earlier)
+    ]
+    busy = sa.exists().where(*same_lane[0], other.c.status == IN_PROGRESS)
+    goes_first = sa.or_(
+        earlier.c.priority > runs.c.priority,
+        sa.and_(earlier.c.priority == runs.c.priority, earlier.c.id < runs.c.id),
+    )
+    # A run that waits for its retry is unfinished and keeps its turn before later slots;
+    # a person who starts a run does not wait for that.
+    retries = sa.and_(
+        earlier.c.status == PENDING, earlier.c.attempt > 0, runs.c.trigger != "manual"
+    )
+    waits = sa.exists().where(
+        *same_lane[1],
+        earlier.c.status == PENDING,
+        earlier.c.queue == runs.c.queue,
+        goes_first,
+        sa.or_(_claimable(earlier, now), retries),
+    )
+    return sa.or_(runs.c.lane.is_(None), sa.and_(~busy, ~waits))
+
+
+def next_available(connection: Connection, queues: Sequence[str]) -> datetime | None:
+    """Return when the next waiting run of these queues can start: now, or after its retry delay."""
+    soonest = [
+        connection.scalar(
+            sa.select(sa.func.min(runs.c.available_at)).where(
+                runs.c.status == PENDING, runs.c.queue == queue
+            )
+        )
+        for queue in queues
+    ]
+    return min((instant for instant in soonest if instant is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What a heartbeat brought back."""
+
+    held: frozenset[tuple[int, int]]
+    """(run, attempt) pairs whose lease now lasts longer."""
+    cancelled: frozenset[tuple[int, int]]
+    """Of those, the ones that somebody wants ended."""
+    drain: bool
+    """Whether somebody asked the worker to stop claiming."""
+
+
+def renew(
+    connection: Connection,
+    now: datetime,
+    *,
+    worker_id: str,
+    lease: timedelta,
+    held: Sequence[tuple[int, int]],
+    status: str,
+    processed: int,
+) -> Renewal:
+    """Renew a worker's row and the leases of the runs it holds.
+
+    A run that is not among the returned ones belongs to somebody else: its child must be killed.
+    """
+    drain = connection.execute(
+        workers.update()
+        .where(workers.c.worker_id == worker_id)
+        .values(
+            last_heartbeat=now,
+            status=status,
+            jobs_processed=processed,
+            current_job_id=held[0][0] if held else None,
+        )
+        .returning(workers.c.drain_requested_at)
+    ).scalar_one_or_none()
+    if not held:
+        return Renewal(frozenset(), frozenset(), drain is not None)
+    renewed = connection.execute(
+        runs.update()
+        .where(
+            sa.tuple_(runs.c.id, runs.c.attempt).in_(list(held)),
+            runs.c.worker_id == worker_id,
+            runs.c.status == IN_PROGRESS,
+        )
+        .values(lease_until=now + lease)
+        .returning(runs.c.id, runs.c.attempt, runs.c.cancel_requested_at)
+    ).all()
+    return Renewal(
+        frozenset((run, attempt) for run, attempt, _ in renewed),
+        frozenset((run, attempt) for run, attempt, wish in renewed if wish is not None),
+        drain is not None,
+    )
+
+
+def finish(
+    connection: Connection, claimed: Claim, result: Result, now: datetime, rng: random.Random
+) -> bool:
+    """Record what an attempt came to and end its run, or let it wait for its next try.
+
+    1. Take the run's row, fenced by worker, attempt and state: what is not ours is not touched.
+    2. Decide the ending from the row as it stands.
+    3. Write the run through the same fence; the row count says whether this caller won.
+    4. Add the attempt's row.
+
+    Returns whether this caller recorded it; False for a repeat and for a stale worker.
+    """
+    run = connection.execute(sa.select(runs).where(claimed.fence).with_for_update()).one_or_none()
+    if run is None:
+        return False
+    ending = _ending(run, result, now, rng)
+    if connection.execute(runs.update().where(claimed.fence).values(ending.run)).rowcount != 1:
+        return False
+    measured = {
+        "started_at": result.started_at,
+        "finished_at": result.finished_at,
+        "exit_code": result.exit_code,
+        **result.measures,
+    }
+    _record_attempt(connection, run, ending, measured, now)
+    return True
+
+
+def _ending(run: Row[Any], result: Result, now: datetime, rng: random.Random) -> Ending:
+    if result.ended_by == "exit" and result.exit_code == 0:
+        return states.succeed(run, now)
+    if result.ended_by == "cancel":
+        return states.cancel(run, now)
+    if result.ended_by == "release":
+        return states.release(run, now)
+    endings: dict[str, Callable[..., Ending]] = {
+        "error": states.error,
+        "timeout": states.time_out,
+        "exit": states.fail,
+    }
+    return endings[result.ended_by](run, now, rng, error=result.error)
+
+
+def _record_attempt(
+    connection: Connection, run: Row[Any], ending: Ending, measured: dict[str, Any], now: datetime
+) -> None:
+    row = {
+        "job_id": run.job_id,
+        "dispatch_id": run.id,
+        "attempt": run.attempt,
+        "worker_id": run.worker_id,
+        "scheduled_for": run.scheduled_for,
+        "queued_at": run.available_at,
+        "claimed_at": run.claimed_at,
+        "run_time": measured.get("started_at") or run.claimed_at,
+        "finished_at": now,
+        **measured,
+        **ending.attempt,
+    }
+    insert_once(connection, attempts, [row])
+
+
+def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
+    """Take back runs whose lease ran out, by the lease alone; returns how many this caller took."""
+    lapsed = (
+        sa.select(runs)
+        .where(runs.c.status == IN_PROGRESS, runs.c.lease_until < now - grace)
+        .order_by(runs.c.lease_until)
+        .limit(RESCUE_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    rescued = 0
+    for run in connection.execute(lapsed).all():
+        ending = states.lose(run, now)
+        guard = (runs.c.id == run.id, runs.c.attempt == run.attempt, runs.c.status == IN_PROGRESS)
+        still_lapsed = runs.c.lease_until == run.lease_until
+        statement = runs.update().where(*guard, still_lapsed).values(ending.run)
+        if connection.execute(statement).rowcount == 1:
+            _record_attempt(connection, run, ending, {"log_output": _said(connection, run)}, now)
+            rescued += 1
+    return rescued
+
+
+def _said(connection: Connection, run: Row[Any]) -> str:
+    """Return the end of what a lost attempt printed before it was lost."""
+    chunks = (
+        sa.select(output.c.text)
+        .where(output.c.dispatch_id == run.id, output.c.attempt == run.attempt)
+        .order_by(output.c.seq.desc())
+        .limit(1)
+    )
+    text: str = connection.scalar(chunks) or ""
+    return text[-LAST_OUTPUT_BYTES:]
+
+
+def expire(connection: Connection, now: datetime) -> int:
+    """End runs that no worker started in time as MISSED; returns how many."""
+    ending = states.expire(now)
+    statement = (
+        runs.update()
+        .where(
+            runs.c.status == PENDING,
+            runs.c.start_until.is_not(None),
+            runs.c.start_until < now,
+            runs.c.attempt == 0,
+        )
+        .values(ending.run)
+    )
+    return connection.execute(statement).rowcount
+
+
+def write_output(
+    connection: Connection, claimed: Claim, chunks: Sequence[tuple[int, datetime, str]]
+) -> bool:
+    """Add numbered chunks of an attempt's output, if the run is still this attempt's.
+
+    A repeat of chunks that are there does nothing. Returns whether the run was still ours.
+    """
+    ours = sa.select(runs.c.id).where(claimed.fence).with_for_update()
+    if connection.scalar(ours) is None:
+        return False
+    rows = [
+        {
+            "dispatch_id": claimed.run_id,
+            "attempt": claimed.attempt,
+            "seq": seq,
+            "claimed_at": claimed.claimed_at,
+            "at": at,
+            "stream": "output",
+            "text": text,
+        }
+        for seq, at, text in chunks
+    ]
+    insert_once(connection, output, rows)
+    return True

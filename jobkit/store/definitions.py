@@ -1,0 +1,179 @@
+"""Jobs and their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from jobkit.errors import BadInput, NotFound
+from jobkit.models import jobs, versions
+from jobkit.schedule import Schedule
+
+DEFINITION = (
+    "name",
+    "script_path",
+    "script_args",
+    "schedule_type",
+    "interval_seconds",
+    "schedule_time",
+    "schedule_day",
+    "cron",
+    "timezone",
+    "anchor_at",
+    "starts_at",
+    "ends_at",
+    "queue",
+    "priority",
+    "timeout_seconds",
+    "max_retries",
+    "retry_delay_seconds",
+    "misfire_policy",
+    "misfire_window_seconds",
+    "overlap_policy",
+    "start_deadline_seconds",
+    "on_worker_lost",
+    "params",
+    "is_active",
+)
+SCHEDULE = (
+    "schedule_type",
+    "interval_seconds",
+    "schedule_time",
+    "schedule_day",
+    "cron",
+    "timezone",
+    "anchor_at",
+    "starts_at",
+    "ends_at",
+)
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who changes a definition, and from where: kept with each version."""
+
+    name: str
+    source: str
+
+
+def schedule_of(job: Any) -> Schedule:
+    """Read the schedule from a job's row."""
+    return Schedule(
+        type=job.schedule_type,
+        timezone=job.timezone,
+        interval_seconds=job.interval_seconds,
+        anchor=job.anchor_at,
+        cron=job.cron,
+        time=job.schedule_time,
+        day=job.schedule_day,
+        starts_at=job.starts_at,
+        ends_at=job.ends_at,
+    )
+
+
+def insert(
+    connection: Connection, values: Mapping[str, Any], now: datetime, author: Author
+) -> Row[Any]:
+    """Add a job and its version 1; BadInput when the name is taken."""
+    name = values["name"]
+    taken = sa.select(jobs.c.id).where(jobs.c.name == name, jobs.c.deleted_at.is_(None))
+    if connection.scalar(taken) is not None:
+        raise BadInput(f"A job named {name!r} exists.", "Choose another name, or edit that job.")
+    row = connection.execute(jobs.insert().values(values).returning(jobs)).one()
+    _record(connection, row, "created", now, author, before=None)
+    return row
+
+
+def change(
+    connection: Connection,
+    job: Row[Any],
+    values: Mapping[str, Any],
+    what: str,
+    now: datetime,
+    author: Author,
+) -> Row[Any]:
+    """Write changed values as a new version; BadInput when somebody else was faster."""
+    changed = connection.execute(
+        jobs.update()
+        .where(jobs.c.id == job.id, jobs.c.version == job.version)
+        .values(**values, version=job.version + 1)
+        .returning(jobs)
+    ).one_or_none()
+    if changed is None:
+        raise BadInput(
+            f"The job {job.name!r} was changed by somebody else.", "Look, and try again."
+        )
+    _record(connection, changed, what, now, author, before=definition(job))
+    return changed
+
+
+def definition(job: Any) -> dict[str, Any]:
+    """Return a job's definition as a JSON document: the columns that a version keeps."""
+    document = {name: getattr(job, name) for name in DEFINITION}
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in document.items()
+    }
+
+
+def _record(
+    connection: Connection,
+    job: Row[Any],
+    what: str,
+    now: datetime,
+    author: Author,
+    before: dict[str, Any] | None,
+) -> None:
+    connection.execute(
+        versions.insert().values(
+            job_id=job.id,
+            version=job.version,
+            change=what,
+            changed_at=now,
+            changed_by=author.name,
+            changed_from=author.source,
+            definition=definition(job),
+            before=before,
+        )
+    )
+
+
+def by_name(connection: Connection, name: str, *, lock: bool = False) -> Row[Any]:
+    """Return the row of a job that is not deleted; NotFound otherwise."""
+    statement = sa.select(jobs).where(jobs.c.name == name, jobs.c.deleted_at.is_(None))
+    if lock:
+        statement = statement.with_for_update()
+    job = connection.execute(statement).one_or_none()
+    if job is None:
+        raise NotFound(f"There is no job named {name!r}.", "See them all: jobkit job list")
+    return job
+
+
+def listed(connection: Connection) -> Sequence[Row[Any]]:
+    """Return the rows of all jobs that are not deleted, by name."""
+    statement = sa.select(jobs).where(jobs.c.deleted_at.is_(None)).order_by(jobs.c.name)
+    return connection.execute(statement).all()
+
+
+def history(connection: Connection, job_id: int) -> Sequence[Row[Any]]:
+    """Return a job's versions, the newest first."""
+    statement = sa.select(versions).where(versions.c.job_id == job_id)
+    return connection.execute(statement.order_by(versions.c.version.desc())).all()
+
+
+def executed(connection: Connection, job_id: int, version: int | None) -> dict[str, Any]:
+    """Return the definition that a run executes: its version's, or today's where it names none."""
+    today = sa.select(jobs.c.version).where(jobs.c.id == job_id).scalar_subquery()
+    wanted = today if version is None else version
+    statement = sa.select(versions.c.definition).where(
+        versions.c.job_id == job_id, versions.c.version == wanted
+    )
+    found: dict[str, Any] | None = connection.scalar(statement)
+    if found is None:
+        raise NotFound(f"Version {version} of job {job_id} is gone.", "Run the job anew.")
+    return found

@@ -1,0 +1,219 @@
+"""Law 1: each due slot of an active job becomes exactly one run, or one row that says why not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from jobkit import states
+from jobkit.db import insert_new
+from jobkit.models import jobs, runs
+from jobkit.schedule import Gap, look
+from jobkit.states import CAUGHT_UP, Earlier, Ending
+from jobkit.store.definitions import schedule_of
+
+BATCH = 50
+
+PENDING = sa.literal_column("'PENDING'")
+IN_PROGRESS = sa.literal_column("'IN_PROGRESS'")
+UNFINISHED = (PENDING, IN_PROGRESS)
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """What one batch did: how many jobs it looked at and the runs that workers can claim."""
+
+    jobs: int = 0
+    runs: tuple[int, ...] = ()
+
+    @property
+    def is_full(self) -> bool:
+        return self.jobs >= BATCH
+
+
+def dispatch(connection: Connection, now: datetime, *, patience: timedelta) -> Dispatched:
+    """Turn the due slots of up to 50 jobs into runs, in this one transaction.
+
+    1. Take due jobs that no other scheduler holds.
+    2. Read their unfinished runs.
+    3. Decide, job by job, what becomes of each slot since the cursor.
+    4. Insert the runs; a slot that is already there stays as it is.
+    5. Cancel what a new run replaces.
+    6. Move each job's cursor, guarded by the cursor it was read with.
+
+    `patience`: how late the misfire policy `skip` still runs a slot.
+    """
+    due = _due(connection, now)
+    unfinished = _unfinished(connection, [job.id for job in due])
+    made: list[int] = []
+    for job in due:
+        window = timedelta(seconds=job.misfire_window_seconds)
+        gap = look(
+            schedule_of(job),
+            job.slots_until,
+            now,
+            policy=job.misfire_policy,
+            window=window,
+            patience=patience,
+        )
+        made += _make_runs(connection, job, gap, unfinished[job.id], now)
+        _advance(connection, job, gap, now)
+    return Dispatched(len(due), tuple(made))
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """Return when the next job comes due."""
+    due = sa.select(jobs.c.next_run).where(_live(), jobs.c.next_run.is_not(None))
+    return connection.scalar(due.order_by(jobs.c.next_run).limit(1))
+
+
+def _live() -> sa.ColumnElement[bool]:
+    return sa.and_(sa.literal_column("is_active", sa.Boolean), jobs.c.deleted_at.is_(None))
+
+
+def _due(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
+    statement = sa.select(jobs).where(_live(), jobs.c.next_run <= now).order_by(jobs.c.next_run)
+    return connection.execute(statement.limit(BATCH).with_for_update(skip_locked=True)).all()
+
+
+def _unfinished(connection: Connection, job_ids: Sequence[int]) -> dict[int, list[Earlier]]:
+    found: dict[int, list[Earlier]] = defaultdict(list)
+    if not job_ids:
+        return found
+    columns = (runs.c.job_id, runs.c.id, runs.c.status, runs.c.trigger, runs.c.reason)
+    statement = (
+        sa.select(*columns)
+        .where(runs.c.job_id.in_(job_ids), runs.c.status.in_(UNFINISHED))
+        .order_by(runs.c.id)
+    )
+    for job_id, *rest in connection.execute(statement):
+        found[job_id].append(Earlier(*rest))
+    return found
+
+
+def _make_runs(
+    connection: Connection, job: Row[Any], gap: Gap, unfinished: list[Earlier], now: datetime
+) -> list[int]:
+    made = []
+    insert_new(connection, runs, list(_missed_rows(job, gap, now)))
+    behind = gap.next_run is not None and gap.next_run <= now
+    for slot in gap.run:
+        catching_up = behind or slot != gap.run[-1]
+        decided = states.overlap(job.overlap_policy, _minded(unfinished, catching_up))
+        if decided.skip_reason:
+            row = closed_row(job, slot, now, "SKIPPED", decided.skip_reason)
+            insert_new(connection, runs, [row])
+            continue
+        row = slot_row(job, slot, now) | ({"reason": CAUGHT_UP} if catching_up else {})
+        ids = insert_new(connection, runs, [row])
+        if not ids:
+            continue  # the slot has its run: a repeat after an ambiguous commit
+        _replace(connection, decided.replaces, ids[0], now)
+        unfinished = [run for run in unfinished if run.id not in decided.replaces]
+        unfinished.append(Earlier(ids[0], "PENDING", "schedule", row.get("reason")))
+        made += ids
+    return made
+
+
+def _minded(unfinished: list[Earlier], catching_up: bool) -> list[Earlier]:
+    """Slots that are caught up run one after the other: they do not skip each other."""
+    return [run for run in unfinished if not (catching_up and run.reason == CAUGHT_UP)]
+
+
+def run_row(job: Row[Any], now: datetime, **values: Any) -> dict[str, Any]:
+    """Return the row of a new run of a job, with what it copies from the job."""
+    return {
+        "job_id": job.id,
+        "status": "PENDING",
+        "created_at": now,
+        "available_at": now,
+        "params": job.params,
+        "job_version": job.version,
+        "queue": job.queue,
+        "priority": job.priority,
+        "lane": None if job.overlap_policy == "allow" else 0,
+        "max_retries": job.max_retries,
+        "retry_delay_seconds": job.retry_delay_seconds,
+        "on_worker_lost": job.on_worker_lost,
+    } | values
+
+
+def slot_row(job: Row[Any], slot: datetime, now: datetime) -> dict[str, Any]:
+    """Return the row of a slot that is to run; its start deadline counts from the slot."""
+    deadline = job.start_deadline_seconds
+    return run_row(
+        job,
+        now,
+        trigger="schedule",
+        scheduled_for=slot,
+        start_until=None if deadline is None else slot + timedelta(seconds=deadline),
+    )
+
+
+def closed_row(
+    job: Row[Any], slot: datetime, now: datetime, status: str, reason: str
+) -> dict[str, Any]:
+    """Return the row of a slot that is not run: MISSED or SKIPPED, with the reason."""
+    return run_row(
+        job,
+        now,
+        trigger="schedule",
+        scheduled_for=slot,
+        status=status,
+        reason=reason,
+        completed_at=now,
+    )
+
+
+def _missed_rows(job: Row[Any], gap: Gap, now: datetime) -> Iterator[dict[str, Any]]:
+    if gap.rest is not None:
+        rest = gap.rest
+        reason = f"{rest.count} slots from {rest.first.isoformat()} to {rest.last.isoformat()}"
+        yield closed_row(job, rest.last, now, "MISSED", f"{reason} passed while nobody looked")
+    for slot in gap.missed:
+        yield closed_row(job, slot, now, "MISSED", "passed while nobody looked")
+
+
+def _replace(connection: Connection, earlier: tuple[int, ...], by: int, now: datetime) -> None:
+    if earlier:
+        cancel_pending(connection, runs.c.id.in_(earlier), now, f"replaced by run {by}")
+        wish_cancel(connection, runs.c.id.in_(earlier), now, f"replaced by run {by}")
+
+
+def cancel_pending(
+    connection: Connection, which: sa.ColumnElement[bool], now: datetime, reason: str
+) -> int:
+    """End the runs that wait; returns how many this caller ended."""
+    ending: Ending = states.cancel_pending(now, reason)
+    statement = runs.update().where(which, runs.c.status == PENDING).values(ending.run)
+    return connection.execute(statement).rowcount
+
+
+def wish_cancel(
+    connection: Connection, which: sa.ColumnElement[bool], now: datetime, reason: str
+) -> int:
+    """Ask the workers to end runs in progress; returns how many had no such wish yet."""
+    statement = (
+        runs.update()
+        .where(which, runs.c.status == IN_PROGRESS, runs.c.cancel_requested_at.is_(None))
+        .values(cancel_requested_at=now, reason=reason)
+    )
+    return connection.execute(statement).rowcount
+
+
+def _advance(connection: Connection, job: Row[Any], gap: Gap, now: datetime) -> bool:
+    values = {"slots_until": gap.cursor, "next_run": gap.next_run}
+    if gap.run:
+        values["last_dispatched_at"] = now
+    statement = (
+        jobs.update()
+        .where(jobs.c.id == job.id, jobs.c.slots_until == job.slots_until)
+        .values(values)
+    )
+    return connection.execute(statement).rowcount == 1

@@ -1,0 +1,155 @@
+"""What happened: runs, attempts and output, read, counted and, when they are old, cleaned up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from jobkit.errors import NotFound
+from jobkit.models import attempts, jobs, output, runs, workers
+from jobkit.states import FINAL
+from jobkit.store.dispatch import IN_PROGRESS, PENDING
+
+CLEANUP_BATCH = 500
+
+
+def _with_names() -> sa.Select[Any]:
+    return sa.select(runs, jobs.c.name.label("job_name")).join_from(
+        runs, jobs, runs.c.job_id == jobs.c.id, isouter=True
+    )
+
+
+def run(connection: Connection, run_id: int) -> Row[Any]:
+    """Return one run with its job's name; NotFound otherwise."""
+    row = connection.execute(_with_names().where(runs.c.id == run_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no run {run_id}.", "See the latest: jobkit runs")
+    return row
+
+
+def listed(
+    connection: Connection,
+    *,
+    job_id: int | None = None,
+    statuses: Sequence[str] = (),
+    since: datetime | None = None,
+    limit: int = 50,
+) -> Sequence[Row[Any]]:
+    """Return runs, the newest first."""
+    statement = _with_names().order_by(runs.c.id.desc()).limit(limit)
+    if job_id is not None:
+        statement = statement.where(runs.c.job_id == job_id)
+    if statuses:
+        statement = statement.where(runs.c.status.in_(statuses))
+    if since is not None:
+        statement = statement.where(runs.c.created_at >= since)
+    return connection.execute(statement).all()
+
+
+def latest_of_each(connection: Connection, job_ids: Sequence[int]) -> dict[int, Row[Any]]:
+    """Return the newest run of each of these jobs."""
+    newest = sa.select(sa.func.max(runs.c.id)).where(runs.c.job_id == jobs.c.id)
+    ids = sa.select(newest.correlate(jobs).scalar_subquery()).where(jobs.c.id.in_(job_ids))
+    rows = connection.execute(_with_names().where(runs.c.id.in_(ids)))
+    return {row.job_id: row for row in rows}
+
+
+def waiting(connection: Connection, limit: int = 200) -> Sequence[Row[Any]]:
+    """Return what runs and what waits: in progress first, then in the order of claims."""
+    statement = _with_names().where(runs.c.status.in_((PENDING, IN_PROGRESS)))
+    progress = sa.case((runs.c.status == IN_PROGRESS, 0), else_=1)
+    order = (progress, runs.c.priority.desc(), runs.c.available_at, runs.c.id)
+    return connection.execute(statement.order_by(*order).limit(limit)).all()
+
+
+def attempts_of(connection: Connection, run_: Row[Any]) -> Sequence[Row[Any]]:
+    """Return the attempts of a run that have ended, in order."""
+    statement = (
+        sa.select(attempts)
+        .where(attempts.c.dispatch_id == run_.id, attempts.c.claimed_at >= run_.created_at)
+        .order_by(attempts.c.attempt)
+    )
+    return connection.execute(statement).all()
+
+
+def output_of(
+    connection: Connection, run_: Row[Any], attempt: int, *, after: int
+) -> Sequence[Row[Any]]:
+    """Return the chunks of an attempt's output that come after the chunk numbered `after`."""
+    statement = (
+        sa.select(output.c.seq, output.c.at, output.c.text)
+        .where(
+            output.c.dispatch_id == run_.id,
+            output.c.attempt == attempt,
+            output.c.seq > after,
+            output.c.claimed_at >= run_.created_at,
+        )
+        .order_by(output.c.seq)
+    )
+    return connection.execute(statement).all()
+
+
+def counts(connection: Connection, since: datetime) -> dict[str, int]:
+    """Return how many runs made since then stand in each status."""
+    statement = (
+        sa.select(runs.c.status, sa.func.count())
+        .where(runs.c.created_at >= since)
+        .group_by(runs.c.status)
+    )
+    return dict(connection.execute(statement).tuples().all())
+
+
+def durations(connection: Connection, since: datetime) -> list[float]:
+    """Return the seconds that each successful attempt since then took."""
+    statement = sa.select(attempts.c.started_at, attempts.c.finished_at).where(
+        attempts.c.claimed_at >= since,
+        attempts.c.status == "SUCCESS",
+        attempts.c.started_at.is_not(None),
+        attempts.c.finished_at.is_not(None),
+    )
+    return [(end - start).total_seconds() for start, end in connection.execute(statement)]
+
+
+def attempt_counts(connection: Connection, since: datetime) -> dict[str, int]:
+    """Return how many attempts claimed since then ended in each status."""
+    statement = (
+        sa.select(attempts.c.status, sa.func.count())
+        .where(attempts.c.claimed_at >= since)
+        .group_by(attempts.c.status)
+    )
+    return dict(connection.execute(statement).tuples().all())
+
+
+def worker_counts(connection: Connection) -> dict[str, int]:
+    """Return how many workers stand in each status."""
+    statement = sa.select(workers.c.status, sa.func.count()).group_by(workers.c.status)
+    return dict(connection.execute(statement).tuples().all())
+
+
+def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> int:
+    """Delete up to 500 runs that ended long ago, with their attempts and output.
+
+    What an older system left (it names no version) is kept for ever. Returns how many went.
+    """
+    old = (
+        sa.select(runs.c.id)
+        .where(
+            runs.c.completed_at.is_not(None),
+            runs.c.completed_at < now - keep,
+            runs.c.status.in_(FINAL),
+            runs.c.job_version.is_not(None),
+        )
+        .order_by(runs.c.completed_at)
+        .limit(CLEANUP_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    ids = connection.scalars(old).all()
+    if ids:
+        connection.execute(output.delete().where(output.c.dispatch_id.in_(ids)))
+        connection.execute(attempts.delete().where(attempts.c.dispatch_id.in_(ids)))
+        connection.execute(runs.delete().where(runs.c.id.in_(ids)))
+    return len(ids)

@@ -1,0 +1,133 @@
+"""What people ask of runs: start one, cancel, run again, fill past slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from jobkit import states
+from jobkit.db import insert_new
+from jobkit.errors import BadInput, NotFound
+from jobkit.models import jobs, runs
+from jobkit.store.dispatch import cancel_pending, run_row, wish_cancel
+
+BACKFILL_PRIORITY = 100
+"""How much lower a backfill's priority is, so that live slots go first."""
+
+
+def submit(
+    connection: Connection, job: Row[Any], params: dict[str, Any] | None, by: str, now: datetime
+) -> int:
+    """Make a manual run; it is never skipped, it waits its turn. Returns its id."""
+    merged = {**(job.params or {}), **(params or {})} or None
+    row = run_row(job, now, trigger="manual", params=merged, requested_by=by)
+    return insert_new(connection, runs, [row])[0]
+
+
+def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> None:
+    """End a run that waits, or ask its worker to end it; a repeat does nothing.
+
+    NotFound for no such run; BadInput for one that has ended.
+    """
+    which = runs.c.id == run_id
+    if cancel_pending(connection, which, now, f"cancelled by {by}"):
+        return
+    if wish_cancel(connection, which, now, f"cancelled by {by}"):
+        return
+    run = _run(connection, run_id)
+    if run.status in states.FINAL and run.status != "CANCELLED":
+        raise BadInput(
+            f"Run {run_id} has ended as {run.status} and stays so.",
+            f"To run it again: jobkit retry {run_id}",
+        )
+
+
+def retry(connection: Connection, run_id: int, by: str, now: datetime) -> int:
+    """Make a new run of what a finished run ran; the finished one stays. Returns the new id."""
+    run = _run(connection, run_id)
+    if run.status not in states.FINAL:
+        raise BadInput(
+            f"Run {run_id} is {run.status}, not finished.",
+            f"Cancel it first: jobkit cancel {run_id}",
+        )
+    return repeat(connection, run_id, by, now)
+
+
+def repeat(connection: Connection, run_id: int, by: str, now: datetime) -> int:
+    """Make a new run of what a run ran, whatever its state. Returns the new id."""
+    run = _run(connection, run_id)
+    job = connection.execute(
+        sa.select(jobs).where(jobs.c.id == run.job_id, jobs.c.deleted_at.is_(None))
+    ).one_or_none()
+    if job is None:
+        raise BadInput(f"The job of run {run_id} was deleted.", "Add the job again.")
+    row = run_row(
+        job,
+        now,
+        trigger="retry",
+        scheduled_for=run.scheduled_for,
+        params=run.params,
+        retry_of=run_id,
+        requested_by=by,
+    )
+    return insert_new(connection, runs, [row])[0]
+
+
+def successful_slots(
+    connection: Connection, job_id: int, start: datetime, end: datetime
+) -> set[datetime]:
+    """Return the slots of [start, end] that need no backfill: completed, or still to run."""
+    statement = sa.select(runs.c.scheduled_for).where(
+        runs.c.job_id == job_id,
+        runs.c.scheduled_for.between(start, end),
+        runs.c.status.in_(("COMPLETED", "PENDING", "IN_PROGRESS")),
+    )
+    return set(connection.scalars(statement))
+
+
+def backfill(
+    connection: Connection,
+    job: Row[Any],
+    slots: Sequence[datetime],
+    *,
+    backfill_id: str,
+    limit: int,
+    by: str,
+    now: datetime,
+) -> list[int]:
+    """Make runs for past slots, oldest first; at most `limit` of them run at once.
+
+    A job that allows overlap spreads them over that many lanes; any other keeps its one lane.
+    """
+    allows = job.overlap_policy == "allow"
+    rows = [
+        run_row(
+            job,
+            now,
+            trigger="backfill",
+            scheduled_for=slot,
+            backfill_id=backfill_id,
+            requested_by=by,
+            priority=job.priority - BACKFILL_PRIORITY,
+            lane=1 + index % limit if allows else 0,
+        )
+        for index, slot in enumerate(slots)
+    ]
+    return insert_new(connection, runs, rows)
+
+
+def abandon(connection: Connection, job_id: int, now: datetime) -> None:
+    """End what a deleted job still has waiting, and ask for what runs to be ended."""
+    cancel_pending(connection, runs.c.job_id == job_id, now, "the job was deleted")
+    wish_cancel(connection, runs.c.job_id == job_id, now, "the job was deleted")
+
+
+def _run(connection: Connection, run_id: int) -> Row[Any]:
+    run = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one_or_none()
+    if run is None:
+        raise NotFound(f"There is no run {run_id}.", "See the latest: jobkit runs")
+    return run
