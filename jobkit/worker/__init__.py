@@ -1,0 +1,5 @@
+"""The worker: claims runs, executes them as children of its own, and records what they came to."""
+
+from jobkit.worker.loop import Worker
+
+__all__ = ["Worker"]
