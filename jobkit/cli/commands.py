@@ -1,0 +1,160 @@
+"""The `jobkit` command: every command and what it is called."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+import jobkit
+from jobkit import kit as kits
+from jobkit import migrations, settings, text
+from jobkit.cli import jobs, runs, services
+from jobkit.cli import options as o
+from jobkit.cli.show import err, out, print_json
+from jobkit.db import Database
+from jobkit.errors import BadInput
+from jobkit.schedule import Schedule
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A job scheduler for data teams: one database, any number of schedulers and workers.",
+)
+app.add_typer(jobs.app, name="job")
+database = typer.Typer(no_args_is_help=True, help="The database's schema.")
+app.add_typer(database, name="db")
+
+for command in (services.up, services.scheduler, services.worker, services.portal):
+    app.command()(command)
+for command in (runs.run, runs.runs, runs.show, runs.logs, runs.cancel, runs.retry):
+    app.command()(command)
+for command in (runs.workers, runs.queue, runs.stats):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"jobkit {jobkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    db: Annotated[
+        str | None, typer.Option("--db", metavar="URL", help="The database; see JOBKIT_DB_URL.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="The version.")
+    ] = False,
+) -> None:
+    """Remember what was given before the command."""
+    o.chosen.url = db
+
+
+@app.command()
+def preview(
+    cron: o.Cron = None,
+    every: o.Every = None,
+    hourly: o.Hourly = None,
+    daily: o.Daily = None,
+    weekly: o.Weekly = None,
+    monthly: o.Monthly = None,
+    at: o.At = None,
+    tz: o.Zone = None,
+    after: Annotated[str | None, typer.Option("--after", metavar="T", help="Not now.")] = None,
+    count: Annotated[int, typer.Option("--count", help="How many.")] = 5,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show the next slots of a schedule, in words, in local time and in UTC."""
+    words = ("cron", "every", "hourly", "daily", "weekly", "monthly", "at", "tz")
+    timing: dict[str, Any] = {word: locals()[word] for word in words if locals()[word] is not None}
+    if not timing.keys() - {"tz"}:
+        raise BadInput("There is no schedule to preview.", "Give one: --cron '*/15 8-18 * * 1-5'.")
+    zone = tz or settings.load().timezone
+    start = text.parse_instant(after, _known(zone)) if after else None
+    slots = kits.preview(after=start, count=count, **timing)
+    if as_json:
+        print_json(slots)
+        return
+    out.print(f"[bold]{kits.describe(after=start, **timing)}[/] ({zone})")
+    for slot in slots:
+        out.print(f"{text.instant(slot, zone):28} {text.iso(slot)}")
+
+
+def _known(zone: str) -> str:
+    Schedule(type="daily", timezone=zone, time="00:00").validate()
+    return zone
+
+
+@app.command()
+def backfill(
+    name: o.Name,
+    from_: Annotated[str, typer.Option("--from", metavar="T", help="The first instant.")],
+    to: Annotated[str, typer.Option("--to", metavar="T", help="The last instant.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be run.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also what was successful.")] = False,
+    limit: Annotated[int, typer.Option("--limit", help="How many run at once.")] = 1,
+    as_json: o.AsJson = False,
+) -> None:
+    """Make runs for a job's past slots; those that were successful are skipped."""
+    with o.open_kit() as kit:
+        zone = kit.job(name).timezone
+        start, end = text.parse_instant(from_, zone), text.parse_instant(to, zone)
+        done = kit.backfill(name, start, end, again=again, limit=limit, dry_run=dry_run)
+        if as_json:
+            print_json(done)
+            return
+        verb = "would make" if dry_run else "made"
+        out.print(f"{verb} {len(done.slots)} runs; {len(done.skipped)} slots need none")
+        for slot in done.slots[:20]:
+            out.print(f"  {text.instant(slot, zone)}")
+        if len(done.slots) > 20:
+            out.print(f"  and {len(done.slots) - 20} more")
+
+
+@database.command("upgrade")
+def upgrade(
+    force: Annotated[bool, typer.Option("--force", help="Ask nothing.")] = False,
+    as_json: o.AsJson = False,
+) -> None:
+    """Bring the database to this program's schema; an older system's tables are adopted."""
+    chosen = settings.load(db_url=o.chosen.url)
+    opened = Database(chosen.db_url)
+    found = migrations.standing(opened)
+    opened.close()
+    if found.adoptable and not force and _is_terminal():
+        err.print(f"{opened.name} holds the tables of an older system:")
+        for name, count in found.adoptable.items():
+            err.print(f"  {name}: {count} rows")
+        err.print("They are brought into the new shape in one transaction; every row is kept.")
+        err.print("Stop the older system's programs first, and keep a copy of the database.")
+        typer.confirm("Adopt them?", abort=True, err=True)
+    before = migrations.upgrade(chosen.db_url, max_retries=chosen.max_retry_attempts)
+    if as_json:
+        print_json({"from": before.revision, "to": before.head, "adopted": before.adoptable})
+    elif before.is_current:
+        out.print(f"{opened.name} is at revision {before.head}: nothing to do")
+    else:
+        out.print(f"{opened.name} is now at revision {before.head}")
+        for name, count in before.adoptable.items():
+            out.print(f"  adopted {count} rows of {name}")
+
+
+@database.command("check")
+def check(as_json: o.AsJson = False) -> None:
+    """Say whether the database answers and is at this program's revision."""
+    opened = Database(settings.load(db_url=o.chosen.url).db_url)
+    found = migrations.standing(opened)
+    opened.close()
+    if as_json:
+        print_json({"url": opened.name, "revision": found.revision, "head": found.head})
+    else:
+        out.print(f"{opened.name}: revision {found.revision or 'none'}, this program {found.head}")
+    if not found.is_current:
+        err.print("Run: jobkit db upgrade")
+        raise typer.Exit(1)
+
+
+def _is_terminal() -> bool:
+    return typer.get_text_stream("stdin").isatty()

@@ -1,0 +1,84 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from jobkit.errors import BadInput
+from jobkit.kit import Kit, connect
+
+
+@dataclass
+class Chosen:
+    """What was given before the command."""
+
+    url: str | None = None
+
+
+chosen = Chosen()
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Name = Annotated[str, typer.Argument(help="The job's name.", show_default=False)]
+RunId = Annotated[int, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
+Params = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="K=V", help="A parameter; JSON, or else text. Repeatable."),
+]
+
+
+def _option(flag: str, metavar: str, words: str, *more: str) -> Any:
+    return Annotated[str | None, typer.Option(flag, *more, metavar=metavar, help=words)]
+
+
+Cron = _option("--cron", "E", "A cron expression of five fields, or @daily and its like.")
+Every = _option("--every", "D", "An interval, like 90s or 15m.")
+Hourly = _option("--hourly", "MM", "A minute of each hour.")
+Daily = _option("--daily", "HH:MM", "A time of day.")
+Weekly = _option("--weekly", "'DAY HH:MM'", "A weekday and a time, like 'mon 09:00'.")
+Monthly = _option("--monthly", "'DAY HH:MM'", "A day and a time, like '31 06:30'.")
+At = _option("--at", "T", "One instant, ISO 8601.")
+Zone = _option("--tz", "Z", "The schedule's time zone, like Europe/Paris.")
+StartsAt = _option("--starts-at", "T", "No slot before this instant.")
+EndsAt = _option("--ends-at", "T", "No slot after this instant.")
+Queue = _option("--queue", "Q", "The queue that workers serve.")
+Timeout = _option("--timeout", "D", "An attempt is ended after so long.")
+RetryDelay = _option("--retry-delay", "D", "The wait before the first retry; it doubles.")
+Misfire = _option("--misfire", "P", "Slots that passed unseen: latest, all or skip.")
+MisfireWindow = _option("--misfire-window", "D", "Slots that are older are MISSED.")
+Overlap = _option("--overlap", "P", "skip, queue, queue_all, replace or allow.")
+StartDeadline = _option("--start-deadline", "D", "Not started so long after its slot: MISSED.")
+OnWorkerLost = _option("--on-worker-lost", "P", "retry or fail.")
+Priority = Annotated[int | None, typer.Option("--priority", help="Higher goes first.")]
+Retries = Annotated[
+    int | None, typer.Option("--retries", metavar="N", help="Tries after the first.")
+]
+
+
+@contextmanager
+def open_kit(**overrides: Any) -> Iterator[Kit]:
+    """Open the database that was chosen, for one command."""
+    kit = connect(chosen.url, source="command line", **overrides)
+    try:
+        yield kit
+    finally:
+        kit.close()
+
+
+def read_params(pairs: list[str] | None) -> dict[str, Any]:
+    """Read `k=v` pairs: a value that is JSON is that, any other is text."""
+    params: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise BadInput(f"--param {pair!r} is no pair.", "Write it like --param day=2026-03-01.")
+        try:
+            params[key] = json.loads(value)
+        except json.JSONDecodeError:
+            params[key] = value
+    return params
