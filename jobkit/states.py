@@ -70,9 +70,9 @@ def retry_delay(base: timedelta, failures: int, rng: random.Random) -> timedelta
 
     min(base x 2^(n-1), 1 h) plus 0 to 10 %, so that jobs that failed together return apart.
     """
-    doublings = min(failures - 1, 40)  # 2^40 s is far beyond the hour; more would overflow
-    delay = min(base * 2**doublings, LONGEST_DELAY) if base < LONGEST_DELAY else LONGEST_DELAY
-    return delay * (1 + rng.random() / 10)
+    doublings = min(failures - 1, 40)  # far beyond the hour from a nanosecond on
+    seconds = min(base.total_seconds() * 2.0**doublings, LONGEST_DELAY.total_seconds())
+    return timedelta(seconds=seconds * (1 + rng.random() / 10))
 
 
 def succeed(run: Tried, now: datetime) -> Ending:
