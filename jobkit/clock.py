@@ -24,7 +24,8 @@ class Clock(Protocol):
         """Wait for the event, `seconds` at most; say whether it was set."""
 
 
-def _stopwatch() -> float:
+def stopwatch() -> float:
+    """Read seconds that go on while the machine sleeps; comparable among its processes."""
     # A laptop that slept an hour must see its lease gone: CLOCK_BOOTTIME counts suspended time,
     # which CLOCK_MONOTONIC does not on Linux (it does on macOS and Windows).
     boottime = getattr(time, "CLOCK_BOOTTIME", None)
@@ -38,7 +39,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def elapsed(self) -> float:
-        return _stopwatch()
+        return stopwatch()
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         return event.wait(max(0.0, seconds))

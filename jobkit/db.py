@@ -311,7 +311,7 @@ def insert_new(
     if not rows:
         return []
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    made = []
+    made: list[int] = []
     for row in rows:
         statement = insert(table).values(row).on_conflict_do_nothing().returning(table.c.id)
         made += connection.scalars(statement).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -118,7 +118,7 @@ def as_schedule(columns: Mapping[str, Any]) -> Schedule:
 
 def _timing(word: str, given: Mapping[str, Any], zone: str, now: datetime) -> dict[str, Any]:
     columns: dict[str, Any] = dict.fromkeys(_TIMING_COLUMNS)
-    value = given.get(word)
+    value: Any = given.get(word)
     match word:
         case "manual":
             return columns | {"schedule_type": "manual"}
@@ -145,7 +145,7 @@ def _timing(word: str, given: Mapping[str, Any], zone: str, now: datetime) -> di
 
 def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of what is given besides the schedule, each checked."""
-    readers = {
+    readers: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "params": ("params", params_column),
         "queue": ("queue", _queue),
         "priority": ("priority", lambda value: _whole("priority", value, -10_000, 10_000)),

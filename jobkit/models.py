@@ -39,20 +39,20 @@ def words(column: str, allowed: tuple[str, ...]) -> sa.CheckConstraint:
 
 def _instant(*, nullable: bool = True) -> Any:
     default = None if nullable else ...
-    return Field(default, sa_column_args=(), sa_type=Utc, nullable=nullable)  # type: ignore[call-overload]
+    return Field(default, sa_column_args=(), sa_type=Utc, nullable=nullable)
 
 
 def _json(*, nullable: bool = True) -> Any:
     default = None if nullable else ...
-    return Field(default, sa_type=JsonText, nullable=nullable)  # type: ignore[call-overload]
+    return Field(default, sa_type=JsonText, nullable=nullable)
 
 
 def _id() -> Any:
-    return Field(default=None, sa_type=BigId, primary_key=True)  # type: ignore[call-overload]
+    return Field(default=None, sa_type=BigId, primary_key=True)
 
 
 def _big(*, nullable: bool = True) -> Any:
-    return Field(default=None, sa_type=BigId, nullable=nullable)  # type: ignore[call-overload]
+    return Field(default=None, sa_type=BigId, nullable=nullable)
 
 
 class ScheduledJob(Table, table=True):
@@ -112,7 +112,7 @@ class JobVersion(Table, table=True):
 
     __tablename__ = "job_versions"
 
-    job_id: int = Field(sa_type=BigId, primary_key=True)  # type: ignore[call-overload]
+    job_id: int = Field(sa_type=BigId, primary_key=True)
     version: int = Field(primary_key=True)
     change: str
     """What was done: created, edited, paused, resumed, deleted or adopted."""
@@ -209,10 +209,10 @@ class JobOutput(Table, table=True):
 
     __tablename__ = "job_output"
 
-    dispatch_id: int = Field(sa_type=BigId, primary_key=True)  # type: ignore[call-overload]
+    dispatch_id: int = Field(sa_type=BigId, primary_key=True)
     attempt: int = Field(primary_key=True)
     seq: int = Field(primary_key=True)
-    claimed_at: datetime = Field(sa_type=Utc, primary_key=True)  # type: ignore[call-overload]
+    claimed_at: datetime = Field(sa_type=Utc, primary_key=True)
     at: datetime = _instant(nullable=False)
     stream: str = "output"
     text: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -25,11 +26,22 @@ app.add_typer(jobs.app, name="job")
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
 app.add_typer(database, name="db")
 
-for command in (services.up, services.scheduler, services.worker, services.portal):
-    app.command()(command)
-for command in (runs.run, runs.runs, runs.show, runs.logs, runs.cancel, runs.retry):
-    app.command()(command)
-for command in (runs.workers, runs.queue, runs.stats):
+COMMANDS: tuple[Callable[..., None], ...] = (
+    services.up,
+    services.scheduler,
+    services.worker,
+    services.portal,
+    runs.run,
+    runs.runs,
+    runs.show,
+    runs.logs,
+    runs.cancel,
+    runs.retry,
+    runs.workers,
+    runs.queue,
+    runs.stats,
+)
+for command in COMMANDS:
     app.command()(command)
 
 

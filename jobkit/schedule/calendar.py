@@ -60,7 +60,8 @@ class Calendar:
 
     def after(self, instant: datetime) -> Iterator[datetime]:
         """Yield the instants after one, in order, until eight years pass without any."""
-        last, day = instant, _shift(instant.astimezone(self.zone).date(), -1)
+        last = instant
+        day = _shift(instant.astimezone(self.zone).date(), -1)
         empty = 0
         while day is not None and empty <= DAYS_AHEAD:
             empty += 1
@@ -73,7 +74,8 @@ class Calendar:
 
     def before(self, instant: datetime, until: datetime) -> Iterator[datetime]:
         """Yield the instants in (until, instant], the newest first."""
-        first, day = until.astimezone(self.zone).date() - DAY, instant.astimezone(self.zone).date()
+        first = until.astimezone(self.zone).date() - DAY
+        day: date | None = instant.astimezone(self.zone).date()
         last = instant + timedelta(microseconds=1)
         while day is not None and day >= first:
             if self.days.match(day):

@@ -6,6 +6,7 @@ croniter also takes six fields, random minutes and expressions that never come; 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, time, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -80,9 +81,9 @@ def _fields(expression: str) -> list[str]:
 
 def _days(
     fields: list[str],
-    of_month: list[int | str],
-    months: list[int | str],
-    of_week: list[int | str],
+    of_month: Sequence[int | str],
+    months: Sequence[int | str],
+    of_week: Sequence[int | str],
 ) -> Days:
     # cronie: a field that begins with a star restricts, but leaves the choice to the other one.
     named = not fields[2].startswith("*") and not fields[4].startswith("*")
@@ -94,7 +95,7 @@ def _days(
     )
 
 
-def _all(values: list[int | str], end: int, start: int = 0) -> list[int]:
+def _all(values: Sequence[int | str], end: int, start: int = 0) -> list[int]:
     return list(range(start, end)) if "*" in values else [int(value) for value in values]
 
 

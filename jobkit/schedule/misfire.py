@@ -72,7 +72,7 @@ def look(
 def _rest(schedule: Schedule, cursor: datetime, missed: list[datetime]) -> Rest | None:
     last = missed[0]
     first = schedule.next_after(cursor)
-    assert first is not None  # noqa: S101 - for the type checker: `last` is such a slot
+    assert first is not None
     return Rest(schedule.count(cursor, last), first, last)
 
 

@@ -6,7 +6,8 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
+from datetime import time as TimeOfDay  # noqa: N812 - `time` is a field of Schedule
 from functools import lru_cache
 from itertools import islice
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -167,7 +168,7 @@ class Schedule:
             is_wildcard=self.type == "hourly",
         )
 
-    def _times(self) -> tuple[time, ...]:
+    def _times(self) -> tuple[TimeOfDay, ...]:
         return _times(self.type, self.time)
 
 
@@ -196,22 +197,22 @@ def _days(type_: str, day: int | None) -> Days:
 
 
 @lru_cache(maxsize=4096)
-def _times(type_: str, text: str | None) -> tuple[time, ...]:
+def _times(type_: str, text: str | None) -> tuple[TimeOfDay, ...]:
     if type_ == "hourly":
         minute = _MINUTE.fullmatch(text or "0")
         if minute is None:
             raise BadInput(f"{text!r} is no minute of an hour.", "Use 0 to 59.")
-        return tuple(time(hour, int(minute[1])) for hour in range(24))
+        return tuple(TimeOfDay(hour, int(minute[1])) for hour in range(24))
     found = _TIME.fullmatch(text or "00:00")
     if found is None:
         raise BadInput(f"{text!r} is no time of day.", "Write it as HH:MM, like 06:30.")
-    return (time(int(found[1]), int(found[2])),)
+    return (TimeOfDay(int(found[1]), int(found[2])),)
 
 
 @lru_cache(maxsize=1024)
 def _cron_words(expression: str) -> str:
     # Heavy to import, and only people read words.
-    from cron_descriptor import FormatError, Options, get_description  # noqa: PLC0415
+    from cron_descriptor import FormatError, Options, get_description
 
     options = Options()
     options.use_24hour_time_format = True

@@ -20,8 +20,8 @@ from jobkit.store.definitions import schedule_of
 
 BATCH = 50
 
-PENDING = sa.literal_column("'PENDING'")
-IN_PROGRESS = sa.literal_column("'IN_PROGRESS'")
+PENDING: sa.ColumnElement[str] = sa.literal_column("'PENDING'", sa.Text)
+IN_PROGRESS: sa.ColumnElement[str] = sa.literal_column("'IN_PROGRESS'", sa.Text)
 UNFINISHED = (PENDING, IN_PROGRESS)
 
 

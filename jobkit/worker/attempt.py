@@ -107,9 +107,9 @@ class Attempt:
             why = self._told[0] if self._told else "release"
             return None if why == "lease" else self._report(started_at, why)
         outcome = child.wait()
-        if outcome.ended_by in ("lease", "lost"):
-            process.sweep(run_id=self.claim.run_id, attempt=self.claim.attempt)
-        return None if outcome.ended_by == "lease" else self._conclude(started_at, outcome)
+        if outcome.ended_by == "lease" or (self._told and self._told[0] == "lease"):
+            return None
+        return self._conclude(started_at, outcome)
 
     def _command(self) -> Command:
         definition = self._order.definition

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 import jobkit
 from jobkit.db import Database, Watch, notify
 from jobkit.errors import DatabaseUnavailable
-from jobkit.executors import process
+from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
 from jobkit.store import claims, definitions, workers
 from jobkit.store.claims import Claim, Renewal
@@ -86,7 +86,7 @@ class Worker:
         5. Let runs end within the grace, then give them back.
         6. Deliver what is left, and sign off.
         """
-        process.sweep_dead_workers()
+        sweep_dead_workers()
         self._register()
         self._heartbeat.start()
         watch = Watch(self.database)

@@ -1,0 +1,47 @@
+"""Find and kill processes by the cookie in their environment: what a killed shim left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import psutil
+
+ROUNDS = 5
+
+
+def sweep(matches: Callable[[dict[str, str]], bool]) -> int:
+    """Kill every process whose cookies match, and what those start meanwhile; returns how many.
+
+    Shims go last: while one lives, orphans come to it and are found.
+    """
+    killed: set[int] = set()
+    for _ in range(ROUNDS):
+        found = [(pid, shim) for pid, shim, cookies in _marked() if matches(cookies)]
+        if not found:
+            break
+        for pid, _shim in sorted(found, key=lambda item: item[1]):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+                killed.add(pid)
+    return len(killed)
+
+
+def sweep_dead_workers() -> int:
+    """Kill what workers of this machine that are gone left running; returns how many processes."""
+    return sweep(lambda cookies: not psutil.pid_exists(int(cookies.get("JOBKIT_WORKER_PID", 1))))
+
+
+def _marked() -> Iterator[tuple[int, bool, dict[str, str]]]:
+    """Yield (process id, whether it is a shim, cookies) of the processes that carry cookies."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            environment = process.environ()
+            if "JOBKIT_RUN_ID" in environment and "JOBKIT_WORKER_PID" in environment:
+                # A shim is given nothing but cookies.
+                is_shim = all(name.startswith("JOBKIT_") for name in environment)
+                yield process.pid, is_shim, environment
