@@ -20,7 +20,7 @@ from jobkit import definition, migrations, settings, text
 from jobkit.clock import SystemClock
 from jobkit.db import Database, Watch, notify
 from jobkit.errors import BadInput, JobFailed
-from jobkit.executors import target as targets
+from jobkit.executors.target import resolve
 from jobkit.handles import (
     Attempt,
     Backfill,
@@ -237,7 +237,7 @@ class Kit:
         return changed
 
     def _checked_target(self, target: str) -> str:
-        targets.resolve(target, [root.absolute() for root in self.settings.script_roots])
+        resolve(target, [root.absolute() for root in self.settings.script_roots])
         return target
 
     def _author(self) -> Author:

@@ -183,7 +183,7 @@ def _portal(kit: Kit, *, exact_port: bool) -> tuple[Server, str]:
 
     chosen = kit.settings
     token = chosen.token or secrets.token_urlsafe(24)
-    app = create_app(kit, token=token, trusted_hosts=chosen.trusted_hosts)
+    app = create_app(kit, token=token, host=chosen.host, trusted_hosts=chosen.trusted_hosts)
     ports = [chosen.port] if exact_port else [*range(chosen.port, chosen.port + OTHER_PORTS), 0]
     for port in ports:
         try:

@@ -11,11 +11,11 @@ import threading
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-import jobkit
 from jobkit.db import Database, Watch, notify
 from jobkit.errors import DatabaseUnavailable
 from jobkit.executors.sweep import sweep_dead_workers
@@ -285,7 +285,7 @@ class Worker:
             "process_id": os.getpid(),
             "queues": ",".join(self.settings.queues),
             "slots": self.settings.slots,
-            "version": jobkit.__version__,
+            "version": version("jobkit"),
         }
         with self.database.write() as connection:
             workers.register(connection, self.database.clock.now(), row)

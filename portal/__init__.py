@@ -1,0 +1,6 @@
+"""The portal: what jobkit does, in a browser. Flask renders, htmx keeps the pages fresh."""
+
+from portal.app import create_app
+from portal.server import Server, serve
+
+__all__ = ["Server", "create_app", "serve"]

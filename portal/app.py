@@ -1,0 +1,60 @@
+"""The Flask application: one blueprint per noun, one way in, one place for errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import distribution
+from pathlib import Path
+
+from flask import Flask, Response, render_template, send_file
+from htmx_flask import Htmx
+
+import jobkit
+from portal import access, jobs, overview, pages, runs, workers
+
+WAYS_OUT = {
+    404: ("Not here", "Look at the lists: they are in the bar above."),
+    405: ("Not like that", "Go back, and use the buttons."),
+}
+
+
+def create_app(
+    kit: jobkit.Kit, *, token: str, host: str = "127.0.0.1", trusted_hosts: Sequence[str] = ()
+) -> Flask:
+    """Make the portal of a kit; `token` opens it, and nothing works without it.
+
+    `host` is the address it listens on, `trusted_hosts` are further names it answers to.
+    """
+    app = Flask(__name__)
+    app.config.update(KIT=kit, MAX_CONTENT_LENGTH=1 << 20)
+    Htmx(app)
+    pages.install(app, kit)
+    access.install(app, token=token, host=host, trusted_hosts=trusted_hosts)
+    for noun in (overview, jobs, runs, workers):
+        app.register_blueprint(noun.blueprint)
+    app.add_url_rule("/static/htmx.min.js", "htmx", _htmx)
+    app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))
+    app.register_error_handler(jobkit.BadInput, lambda error: _sorry(400, "Not like that", error))
+    app.register_error_handler(
+        jobkit.DatabaseUnavailable, lambda error: _sorry(503, "The database is away", error)
+    )
+    for code in WAYS_OUT:
+        app.register_error_handler(code, lambda error: _lost(error.code))
+    return app
+
+
+def _sorry(code: int, title: str, error: jobkit.JobkitError) -> tuple[str, int]:
+    words = {"title": title, "message": error.message, "hint": error.hint}
+    return render_template("error.html", layout=pages.layout(), poll=False, **words), code
+
+
+def _lost(code: int) -> tuple[str, int]:
+    title, hint = WAYS_OUT[code]
+    words = {"title": title, "message": "There is no such page.", "hint": hint}
+    return render_template("error.html", layout=pages.layout(), poll=False, **words), code
+
+
+def _htmx() -> Response:
+    """Serve the htmx that the build put beside this distribution."""
+    path = Path(str(distribution("jobkit").locate_file("jobkit_vendor/htmx.min.js")))
+    return send_file(path, mimetype="text/javascript", max_age=86400)
