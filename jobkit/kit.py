@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Row
 from jobkit import definition, migrations, settings, text
 from jobkit.clock import SystemClock
 from jobkit.db import Database, Watch, notify
-from jobkit.errors import BadInput, JobFailed
+from jobkit.errors import BadInput, JobFailed, JobkitError
 from jobkit.executors.target import resolve
 from jobkit.handles import (
     Attempt,
@@ -53,7 +53,11 @@ def connect(url: str | None = None, *, source: str = "python", **overrides: Any)
     """
     chosen = settings.load(db_url=url, **overrides)
     database = Database(chosen.db_url)
-    migrations.ensure(database)
+    try:
+        migrations.ensure(database)
+    except JobkitError:
+        database.close()
+        raise
     return Kit(database, chosen, source=source)
 
 
