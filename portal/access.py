@@ -22,14 +22,18 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With `no-referrer` browsers say `Origin: null`, and plain HTTP has no `Sec-Fetch-Site`: there
+    # every button would be taken for another site's.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
 def install(app: Flask, *, token: str, host: str, trusted_hosts: Sequence[str]) -> None:
     """Let in only those who know the token, from pages of this portal, by a name it has."""
-    names = {"127.0.0.1", "localhost", "::1", host, *trusted_hosts}
+    if not token:
+        raise ValueError("an empty token would let in everybody")
+    names = {name.lower() for name in ("127.0.0.1", "localhost", "::1", host, *trusted_hosts)}
     sealed = hmac.new(token.encode(), b"jobkit portal", hashlib.sha256).hexdigest()
 
     def check() -> ResponseReturnValue | None:
@@ -57,16 +61,29 @@ def install(app: Flask, *, token: str, host: str, trusted_hosts: Sequence[str]) 
 def _enter(token: str, sealed: str, given: str, onward: str) -> ResponseReturnValue:
     if not _same(given, token):
         return _door(onward, wrong=True), 401
-    answer = redirect(_local(onward), 303)
+    answer = _onward(_local(onward))
     answer.set_cookie(
         _cookie(),
         sealed,
         httponly=True,
-        samesite="Lax",
+        samesite="Strict",
         secure=request.is_secure,
         max_age=COOKIE_SECONDS,
     )
     return answer
+
+
+def _onward(path: str) -> Response:
+    if _is_from_elsewhere():
+        # A redirect would still count as the other site's, and go without the strict cookie.
+        return make_response(render_template("enter.html", layout="base.html", onward=path))
+    return make_response(redirect(path, 303))
+
+
+def _is_from_elsewhere() -> bool:
+    """Whether a link on another site led here, a notebook's for instance."""
+    site: str | None = request.headers.get("Sec-Fetch-Site")
+    return site in ("cross-site", "same-site")
 
 
 def _closed_door() -> ResponseReturnValue:
@@ -76,7 +93,13 @@ def _closed_door() -> ResponseReturnValue:
 
 
 def _door(onward: str, *, wrong: bool = False) -> str:
-    return render_template("login.html", next=_local(onward), wrong=wrong, layout="base.html")
+    return render_template(
+        "login.html",
+        layout="base.html",
+        next=_local(onward),
+        wrong=wrong,
+        may_go_on=_is_from_elsewhere() and not wrong,
+    )
 
 
 def _same(given: str, expected: str) -> bool:
@@ -103,7 +126,10 @@ def _without_token() -> str:
 
 def _is_ours(names: set[str], *, everywhere: bool) -> bool:
     """A page of another name that resolves to this machine must not read the portal."""
-    name = urlsplit(f"//{request.host}").hostname or ""
+    try:
+        name = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:  # a bracket without its partner
+        return False
     return name in names or (everywhere and _is_address(name))
 
 
@@ -119,8 +145,8 @@ def _is_same_origin() -> bool:
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site in ("same-origin", "none")
-    origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == request.host
+    origin = request.headers.get("Origin", "")
+    return origin.partition("://")[2] == request.host
 
 
 def _harden(response: Response) -> Response:

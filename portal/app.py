@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 
-from flask import Flask, Response, render_template, send_file
+from flask import Flask, Response, send_file
 from htmx_flask import Htmx
 
 import jobkit
 from portal import access, jobs, overview, pages, runs, workers
+from portal.pages import page
 
 WAYS_OUT = {
-    404: ("Not here", "Look at the lists: they are in the bar above."),
-    405: ("Not like that", "Go back, and use the buttons."),
+    404: ("Not here", "There is no such page.", "The bar above leads to all there are."),
+    405: ("Not like that", "This page does not do that.", "Go back, and use the buttons."),
+    500: ("Something broke", "The portal's log says what.", "Go back and try again."),
 }
 
 
@@ -44,14 +46,12 @@ def create_app(
 
 
 def _sorry(code: int, title: str, error: jobkit.JobkitError) -> tuple[str, int]:
-    words = {"title": title, "message": error.message, "hint": error.hint}
-    return render_template("error.html", layout=pages.layout(), poll=False, **words), code
+    return page("error.html", poll=False, title=title, message=error.message, hint=error.hint), code
 
 
 def _lost(code: int) -> tuple[str, int]:
-    title, hint = WAYS_OUT[code]
-    words = {"title": title, "message": "There is no such page.", "hint": hint}
-    return render_template("error.html", layout=pages.layout(), poll=False, **words), code
+    title, message, hint = WAYS_OUT[code]
+    return page("error.html", poll=False, title=title, message=message, hint=hint), code
 
 
 def _htmx() -> Response:

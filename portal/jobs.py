@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from flask import Blueprint, current_app, redirect, url_for
 from flask.typing import ResponseReturnValue
 
@@ -32,6 +34,7 @@ def show(name: str) -> str:
         runs=job.runs(30),
         slots=job.next(5) if job.is_active else [],
         versions=job.versions(),
+        run_command=shlex.join(["jobkit", "run", job.name]),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, current_app, jsonify
+from datetime import datetime, timedelta
+
+from flask import Blueprint, current_app, jsonify, render_template
 from flask.typing import ResponseReturnValue
 
 import jobkit
@@ -10,21 +12,32 @@ from portal.pages import page
 
 blueprint = Blueprint("overview", __name__)
 TROUBLE = ["FAILED", "TIMEOUT", "MISSED"]
+MOST_SHOWN = 8
+LATE = timedelta(minutes=1)
 
 
 @blueprint.get("/")
 def overview() -> str:
     """Show what happened in the last day, what runs, and what went wrong."""
     kit: jobkit.Kit = current_app.config["KIT"]
+    queue, upcoming = kit.queue(), _upcoming(kit)
+    stats = kit.stats("1d")
     return page(
         "overview/show.html",
-        stats=kit.stats("1d"),
-        queue=kit.queue(),
-        trouble=kit.runs(status=TROUBLE, since="7d", limit=8),
-        upcoming=sorted(
-            (job for job in kit.jobs if job.next_run), key=lambda job: (job.next_run, job.name)
-        )[:8],
+        stats=stats,
+        online=sum(n for word, n in stats.workers_by_status.items() if word != "OFFLINE"),
+        queue=queue[: 2 * MOST_SHOWN],
+        hidden=len(queue[2 * MOST_SHOWN :]),
+        trouble=kit.runs(status=TROUBLE, since="7d", limit=MOST_SHOWN),
+        upcoming=[job for _, job in upcoming[:MOST_SHOWN]],
+        is_late=bool(upcoming) and kit.clock.now() - upcoming[0][0] > LATE,
     )
+
+
+@blueprint.get("/counts")
+def counts() -> str:
+    """Show the counts of the bar."""
+    return render_template("counts.html")
 
 
 @blueprint.get("/healthz", endpoint="healthz")
@@ -36,3 +49,8 @@ def health() -> ResponseReturnValue:
     except jobkit.JobkitError as error:
         return jsonify(status="unavailable", message=error.message), 503
     return jsonify(status="ok")
+
+
+def _upcoming(kit: jobkit.Kit) -> list[tuple[datetime, jobkit.Job]]:
+    due = [(job.next_run, job) for job in kit.jobs if job.next_run is not None]
+    return sorted(due, key=lambda pair: (pair[0], pair[1].name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Flask, render_template
@@ -35,7 +35,14 @@ ICONS = {
     "OFFLINE": "×",
 }
 WORDS = {"IN_PROGRESS": "running"}
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+LATE = timedelta(seconds=30)
+MOST_COUNTED = 200
+"""How many rows `Kit.queue` gives at most."""
+
+_ANSI = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_]|\[?[0-?]*$)"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def layout() -> str:
@@ -54,38 +61,61 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
     def ago(value: datetime | None) -> Markup:
         return _time(value, text.age(value, kit.clock.now()))
 
+    def due(value: datetime) -> Markup:
+        behind = kit.clock.now() - value
+        if behind < timedelta(0):
+            return ago(value)
+        said = "due now" if behind < LATE else f"late by {text.duration(behind)}"
+        return _time(value, said)
+
+    def elapsed(run: jobkit.Run) -> timedelta | None:
+        if run.is_running and run.claimed_at is not None:
+            return max(kit.clock.now() - run.claimed_at, timedelta(0))
+        return run.duration
+
+    def is_long(run: jobkit.Run) -> bool:
+        return run.is_running and (elapsed(run) or LATE) > kit.settings.job_timeout_threshold
+
     app.jinja_env.filters.update(
         ago=ago,
+        due=due,
+        elapsed=elapsed,
         instant=lambda value, zone="UTC": _time(value, text.instant(value, zone)),
         duration=text.duration,
         size=text.size,
         state=state,
+        word=word,
         mark=mark,
         json=lambda value: json.dumps(value, ensure_ascii=False),
     )
-    app.jinja_env.globals["bar"] = lambda: _bar(kit)
+    app.jinja_env.tests["long"] = is_long
+    app.jinja_env.globals["counts"] = lambda: _counts(kit)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 
-def state(word: str) -> Markup:
+def word(status: str) -> str:
+    """Say a status."""
+    return WORDS.get(status, status.lower())
+
+
+def state(status: str) -> Markup:
     """Show a status as an icon, a word and a colour."""
-    said = WORDS.get(word, word.lower())
     return Markup('<span class="state {}"><span aria-hidden="true">{}</span> {}</span>').format(
-        word.lower(), ICONS.get(word, ""), said
+        status.lower(), ICONS.get(status, ""), word(status)
     )
 
 
 def mark(run: jobkit.Run) -> Markup:
     """Show a run as one small mark of a strip, which leads to it."""
-    said = f"run {run.id}: {WORDS.get(run.status, run.status.lower())}"
+    said = f"run {run.id}: {word(run.status)}"
     return Markup('<a class="mark {}" href="/runs/{}" title="{}"><span>{}</span></a>').format(
         run.status.lower(), run.id, said, said
     )
 
 
 def plain(output: str) -> str:
-    """Take the colours and cursor movements of terminals out of output."""
-    return _ANSI.sub("", output)
+    """Take out of output what only a terminal understands: colours, cursor movements, bells."""
+    return _CONTROLS.sub("", _ANSI.sub("", output))
 
 
 def _time(value: datetime | None, said: str) -> Markup:
@@ -95,7 +125,17 @@ def _time(value: datetime | None, said: str) -> Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, exact, said)
 
 
-def _bar(kit: jobkit.Kit) -> dict[str, int]:
-    running = Counter(run.status for run in kit.queue())
-    online = sum(worker.status != "OFFLINE" for worker in kit.workers())
-    return {"running": running["IN_PROGRESS"], "pending": running["PENDING"], "workers": online}
+def _counts(kit: jobkit.Kit) -> dict[str, str] | None:
+    """Count for the bar, which the page of a database that is away has too."""
+    try:
+        queue, workers = kit.queue(), kit.workers()
+    except jobkit.DatabaseUnavailable:
+        return None
+    statuses = Counter(run.status for run in queue)
+    more = "+" if len(queue) >= MOST_COUNTED else ""
+    online = sum(worker.status != "OFFLINE" for worker in workers)
+    return {
+        "running": str(statuses["IN_PROGRESS"]),
+        "waiting": f"{statuses['PENDING']}{more}",
+        "workers": f"{online} worker{'' if online == 1 else 's'}",
+    }

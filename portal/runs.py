@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
 from flask import Blueprint, Response, current_app, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 import jobkit
+from jobkit.text import duration
 from portal.pages import page, plain
 
 blueprint = Blueprint("runs", __name__)
@@ -25,6 +30,29 @@ STATUSES = (
 )
 
 
+@dataclass(frozen=True)
+class Step:
+    """One point on a run's way."""
+
+    name: str
+    at: datetime | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What came since the last look, and where to look next."""
+
+    text: str
+    attempt: int
+    title: str
+    """What to write above it; nothing when it goes on with what is there."""
+    is_cut: bool
+    omitted_bytes: int
+    onward: str | None
+    """The address of what comes next; None when nothing will."""
+
+
 def _kit() -> jobkit.Kit:
     kit: jobkit.Kit = current_app.config["KIT"]
     return kit
@@ -37,7 +65,7 @@ def index() -> str:
     return page(
         "runs/list.html",
         runs=_kit().runs(job, status, limit=MOST_LISTED),
-        jobs=list(_kit().jobs),
+        jobs=[] if request.htmx else list(_kit().jobs),
         chosen_job=job,
         chosen_status=status,
         statuses=STATUSES,
@@ -48,28 +76,29 @@ def index() -> str:
 @blueprint.get("/runs/<int:run_id>")
 def show(run_id: int) -> str:
     """Show one run; its output follows while it is written."""
-    run = _kit().run(run_id)
-    output = run.output(_chosen_attempt())
-    threshold = _kit().settings.job_timeout_threshold
-    is_long = run.is_running and run.claimed_at and _kit().clock.now() - run.claimed_at > threshold
+    run, chosen = _kit().run(run_id), _chosen_attempt()
+    shown = chosen or max(run.attempt, 1)
     return page(
         "runs/show.html",
         poll=not run.is_final,
         run=run,
         attempts=run.attempts(),
-        output=output,
-        text=plain(output.text)[-MOST_SHOWN:],
-        is_cut=len(output.text) > MOST_SHOWN,
-        is_long=is_long,
+        steps=list(steps(run)),
+        tail=None if request.htmx else read_tail(run, shown, follows=chosen is None),
+        chosen=chosen,
+        shown=shown,
     )
 
 
 @blueprint.get("/runs/<int:run_id>/output")
-def more(run_id: int) -> str:
-    """Show what an attempt printed after a numbered chunk, and where to ask for more."""
-    after = request.args.get("after", -1, type=int)
-    output = _kit().output(run_id, _chosen_attempt(), after)
-    return render_template("runs/more.html", run_id=run_id, output=output, text=plain(output.text))
+def more(run_id: int) -> ResponseReturnValue:
+    """Show what an attempt printed after a numbered chunk; 204 while there is nothing new."""
+    attempt, after = _chosen_attempt() or 1, request.args.get("after", -1, type=int)
+    follows = "follow" in request.args
+    tail = read_tail(_kit().run(run_id), attempt, after=after, follows=follows)
+    if not tail.text and tail.onward == _address(run_id, attempt, after, follows=follows):
+        return "", 204
+    return render_template("runs/more.html", tail=tail)
 
 
 @blueprint.get("/runs/<int:run_id>/output.txt")
@@ -92,6 +121,53 @@ def cancel(run_id: int) -> ResponseReturnValue:
 def retry(run_id: int) -> ResponseReturnValue:
     """Make a new run of what this one ran."""
     return redirect(url_for("runs.show", run_id=_kit().retry(run_id).id), 303)
+
+
+def read_tail(run: jobkit.Run, attempt: int, *, after: int = -1, follows: bool = False) -> Tail:
+    """Read an attempt's output after a chunk; with `follows` the next attempt's comes after it."""
+    output = run.output(attempt, after)
+    printed, last = output.text, output.last_seq
+    onward = None
+    if not output.is_complete:
+        onward = _address(run.id, attempt, last, follows=follows)
+    else:
+        # It may have ended between the two questions, what it printed and whether it has ended.
+        rest = run.output(attempt, last)
+        printed, last = printed + rest.text, rest.last_seq
+        if follows and not run.is_final:
+            onward = _address(run.id, attempt + 1, -1, follows=True)
+    starts = follows and after < 0 and attempt > 1 and printed
+    shown = plain(printed)
+    return Tail(
+        text=shown[-MOST_SHOWN:],
+        attempt=attempt,
+        title=f"attempt {attempt}" if starts else "",
+        is_cut=len(shown) > MOST_SHOWN,
+        omitted_bytes=output.omitted_bytes,
+        onward=onward,
+    )
+
+
+def steps(run: jobkit.Run) -> Iterator[Step]:
+    """Return the points that a run has passed, and the one it waits for."""
+    if run.scheduled_for is not None:
+        yield Step("slot", run.scheduled_for)
+    yield Step("queued", run.created_at, run.trigger)
+    if run.status == "PENDING":
+        yield Step("next try" if run.attempt else "can start", run.available_at)
+    if run.claimed_at is not None:
+        wait = max(run.claimed_at, run.available_at) - run.available_at
+        yield Step("claimed", run.claimed_at, f"after {duration(wait)}")
+    if run.is_final:
+        took = f"after {duration(run.duration)}" if run.duration is not None else ""
+        yield Step("ended", run.completed_at, took)
+    elif run.is_running:
+        yield Step("ends", None)
+
+
+def _address(run_id: int, attempt: int, after: int, *, follows: bool) -> str:
+    wish = {"follow": 1} if follows else {}
+    return url_for("runs.more", run_id=run_id, attempt=attempt, after=after, **wish)
 
 
 def _chosen_attempt() -> int | None:

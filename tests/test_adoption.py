@@ -114,7 +114,8 @@ def test_attempts_keep_their_times_and_words(adopted: Stage) -> None:
 
 def test_the_old_slots_come_when_they_would_have_come(adopted: Stage) -> None:
     adopted.tick(at("06:30"))
-    made = {run.job_name: run.scheduled_for for run in adopted.kit.runs()[::-1] if run.scheduled_for}
+    oldest_first = reversed(adopted.kit.runs())
+    made = {run.job_name: run.scheduled_for for run in oldest_first if run.scheduled_for}
     assert made == {
         "rates": at("06:15"),
         "report": at("06:30"),

@@ -8,7 +8,7 @@ change of three hours or more is a correction of the clock: what it leaves out d
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -104,7 +104,8 @@ class Calendar:
         """Yield the instants of a day in order; on ordinary days only those after one."""
         offset = _ordinary_offset(self.zone, day)
         if offset is None:
-            yield from sorted({slot for at in self.times for slot in self._changed(day, at)})
+            slots = _day_of_change(self, day)
+            yield from slots if after is None else slots[bisect_right(slots, after) :]
             return
         start = 0 if after is None else self._start(day, after.replace(tzinfo=None) + offset)
         for index in range(start, len(self.times)):
@@ -115,7 +116,7 @@ class Calendar:
             return bisect_left(self.times, local.time())
         return len(self.times) if local.date() > day else 0
 
-    def _changed(self, day: date, at: time) -> list[datetime]:
+    def of_changed_time(self, day: date, at: time) -> list[datetime]:
         """Map a local time of a day on which the clocks change."""
         local = datetime.combine(day, at, tzinfo=self.zone)
         first, second = local, local.replace(fold=1)
@@ -128,6 +129,12 @@ class Calendar:
         if self.is_wildcard or change >= LONGEST_CHANGE:
             return []
         return [_end_of_gap(self.zone, second.astimezone(UTC), first.astimezone(UTC))]
+
+
+@lru_cache(maxsize=512)
+def _day_of_change(calendar: Calendar, day: date) -> tuple[datetime, ...]:
+    slots = {slot for at in calendar.times for slot in calendar.of_changed_time(day, at)}
+    return tuple(sorted(slots))
 
 
 def _shift(day: date, by: int) -> date | None:

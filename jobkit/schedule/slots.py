@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as TimeOfDay  # noqa: N812 - `time` is a field of Schedule
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from jobkit.errors import BadInput
@@ -78,6 +78,11 @@ class Schedule:
 
     def slots(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """Yield the slots in (after, until], oldest first."""
+        after, until = self._clip(after, until)
+        calendar = self._calendar()
+        if calendar is not None:
+            yield from takewhile(lambda slot: slot <= until, calendar.after(after))
+            return
         while (slot := self.next_after(after)) is not None and slot <= until:
             yield slot
             after = slot

@@ -1,0 +1,118 @@
+"""With a million finished runs, each hot query touches only what it returns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from jobkit import scheduler
+from jobkit.db import Database
+from jobkit.settings import load
+from jobkit.store import claims, definitions, dispatch, history, workers
+from tests.stage import MONDAY
+
+MILLION = 1_000_000
+SERIES = {
+    "sqlite": "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {count})",
+    "postgresql": "WITH s(n) AS (SELECT generate_series(1, {count}))",
+}
+RUNS = """
+    INSERT INTO job_dispatch (job_id, status, created_at, completed_at, available_at, claimed_at,
+        scheduled_for, job_version, attempt, worker_id, lane, trigger)
+    {series} SELECT n - n / 500 * 500, CASE WHEN n / 50 * 50 = n THEN 'FAILED' ELSE 'COMPLETED' END,
+        at, at, at, at, at, 1, 1, 'w1', 0, 'schedule' FROM (SELECT n, {at} AS at FROM s) AS t
+"""
+AT = {
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f000', '2026-02-01', '+' || n || ' seconds')",
+    "postgresql": "TIMESTAMP '2026-02-01' + n * INTERVAL '1 second'",
+}
+
+
+@pytest.fixture
+def big(database: str) -> Iterator[Database]:
+    opened = Database(database)
+    dialect = opened.engine.dialect.name
+    series = SERIES[dialect].format(count=MILLION)
+    with opened.write() as connection:
+        connection.exec_driver_sql(RUNS.format(series=series, at=AT[dialect]))
+        connection.exec_driver_sql("ANALYZE")
+    yield opened
+    opened.close()
+
+
+class Plans:
+    """Runs statements and keeps the plan of each."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.found: list[tuple[str, str]] = []
+        self._is_sqlite = connection.dialect.name == "sqlite"
+        sa.event.listen(connection.engine, "before_cursor_execute", self._explain)
+
+    def _explain(self, conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith(("EXPLAIN", "SAVEPOINT", "NOTIFY")) or conn is not self.connection:
+            return
+        words = "EXPLAIN QUERY PLAN " if self._is_sqlite else "EXPLAIN "
+        raw = conn.connection.dbapi_connection.cursor()
+        raw.execute(words + statement, parameters)
+        column = 3 if self._is_sqlite else 0
+        self.found += [(str(row[column]), statement) for row in raw.fetchall()]
+
+    def scans(self) -> list[str]:
+        """Return the steps that read the whole of `job_dispatch`."""
+        sa.event.remove(self.connection.engine, "before_cursor_execute", self._explain)
+        pattern = (
+            r"^SCAN job_dispatch(?! USING)" if self._is_sqlite else r"Seq Scan on job_dispatch"
+        )
+        # The newest runs of all are read from the end of the table, and only so many.
+        return [
+            statement
+            for step, statement in self.found
+            if re.search(pattern, step) and "WHERE" in statement
+        ]
+
+
+def test_hot_queries_use_their_indexes(big: Database) -> None:
+    now = MONDAY
+    settings = load()
+    with big.write() as connection:
+        plans = Plans(connection)
+        claims.claim(
+            connection,
+            now,
+            worker_id="w",
+            queue="default",
+            lease=timedelta(minutes=1),
+            limit=10,
+        )
+        claims.next_available(connection, ["default"])
+        claims.renew(
+            connection,
+            now,
+            worker_id="w",
+            lease=timedelta(minutes=1),
+            held=[(1, 1), (2, 1)],
+            status="BUSY",
+            processed=0,
+        )
+        scheduler.tick(connection, now, settings)
+        claims.expire(connection, now)
+        dispatch.next_due(connection)
+        history.listed(connection, limit=50)
+        history.listed(connection, job_id=7, limit=50)
+        history.listed(connection, statuses=["FAILED"], limit=50)
+        history.listed(connection, since=now - timedelta(minutes=5), limit=50)
+        history.run(connection, 5)
+        history.waiting(connection)
+        history.counts(connection, now)
+        history.clean_up(connection, now, keep=timedelta(days=3650))
+        workers.listed(connection)
+        definitions.listed(connection)
+        assert plans.scans() == []
+        assert len(plans.found) > 30
