@@ -293,5 +293,7 @@ def _explain(error: ValidationError) -> str:
         name = str(fault["loc"][0]) if fault["loc"] else ""
         name = setting_names().get(name, name)
         said = fault["msg"].removeprefix("Value error, ")
-        faults.append(f"{name}={fault['input']!r}: {said}" if name else said)
+        given = fault["input"]
+        shown = f"{given.total_seconds():g}" if isinstance(given, timedelta) else given
+        faults.append(f"{name}={shown!r}: {said}" if name else said)
     return "; ".join(faults) + "."
