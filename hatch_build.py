@@ -21,6 +21,9 @@ class HtmxHook(BuildHookInterface):
         path = Path(found.origin).parent / "static" / "django_htmx" / "htmx-2.min.js"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != SHA256:
-            raise RuntimeError(f"{path} is not htmx 2.0.10: its SHA-256 is {digest}.")
+            raise RuntimeError(
+                f"{path} is not htmx 2.0.10: its SHA-256 is {digest}. "
+                "Build with django-htmx==1.29.0, or change SHA256 with the version."
+            )
         wanted = "force_include_editable" if version == "editable" else "force_include"
         build_data.setdefault(wanted, {})[str(path)] = SHIPPED_AS

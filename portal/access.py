@@ -12,7 +12,7 @@ from flask import Flask, Response, abort, make_response, redirect, render_templa
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
-OPEN = ("healthz", "static", "htmx", "login", "enter")
+OPEN = ("overview.healthz", "static", "htmx", "login", "enter")
 COOKIE_SECONDS = 30 * 86400
 SAFE = ("GET", "HEAD", "OPTIONS")
 HEADERS = {
@@ -82,8 +82,7 @@ def _onward(path: str) -> Response:
 
 def _is_from_elsewhere() -> bool:
     """Whether a link on another site led here, a notebook's for instance."""
-    site: str | None = request.headers.get("Sec-Fetch-Site")
-    return site in ("cross-site", "same-site")
+    return str(request.headers.get("Sec-Fetch-Site")) in ("cross-site", "same-site")
 
 
 def _closed_door() -> ResponseReturnValue:
@@ -142,11 +141,12 @@ def _is_address(name: str) -> bool:
 
 
 def _is_same_origin() -> bool:
-    site = request.headers.get("Sec-Fetch-Site")
+    site: str | None = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site in ("same-origin", "none")
-    origin = request.headers.get("Origin", "")
-    return origin.partition("://")[2] == request.host
+    origin: str = request.headers.get("Origin", "")
+    host: str = request.host
+    return origin.partition("://")[2] == host
 
 
 def _harden(response: Response) -> Response:

@@ -166,8 +166,8 @@ def steps(run: jobkit.Run) -> Iterator[Step]:
 
 
 def _address(run_id: int, attempt: int, after: int, *, follows: bool) -> str:
-    wish = {"follow": 1} if follows else {}
-    return url_for("runs.more", run_id=run_id, attempt=attempt, after=after, **wish)
+    wish = 1 if follows else None
+    return url_for("runs.more", run_id=run_id, attempt=attempt, after=after, follow=wish)
 
 
 def _chosen_attempt() -> int | None:

@@ -35,8 +35,9 @@ class Server:
 
     def _end_loop(self) -> None:
         # The loop goes on while it has connections: browsers keep theirs open.
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()
         self._server.close()
-        self._server._map.clear()
 
 
 def serve(app: Flask, host: str, port: int) -> Server:

@@ -29,7 +29,7 @@ def main() -> None:
     lines += [f"| {region} | {amount:,.2f} |" for region, amount in sorted(totals().items())]
     report = Path("reports") / f"{day}.md"
     report.parent.mkdir(exist_ok=True)
-    draft = report.with_suffix(".part")
+    draft = report.with_suffix(f".{os.getpid()}.part")
     draft.write_text("\n".join(lines) + "\n", encoding="utf-8")
     draft.replace(report)
     print("\n".join(lines))

@@ -1,6 +1,10 @@
-"""Write a year of made-up sales to demo_data/sales.csv; the same ones each time."""
+"""Write a year of made-up sales to demo_data/sales.csv; the same ones each time.
+
+The other samples that need the file call `write` themselves when it is not there.
+"""
 
 import csv
+import os
 import random
 from datetime import date, timedelta
 from pathlib import Path
@@ -10,10 +14,13 @@ PRODUCTS = {"tea": 4.5, "coffee": 6.0, "cocoa": 5.25}
 
 
 def write(path: Path, days: int = 365) -> int:
-    """Write the file whole or not at all; return its number of rows."""
+    """Write the file whole or not at all; return its number of rows.
+
+    Several jobs may do it at once: each has a draft of its own, and the last one stays.
+    """
     dice = random.Random(2026)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
+    draft = path.with_suffix(f".{os.getpid()}.part")
     rows = 0
     with draft.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

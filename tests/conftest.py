@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings as hypothesis_settings
 
 import jobkit
@@ -25,12 +26,15 @@ hypothesis_settings.register_profile("jobkit", deadline=None, derandomize=True)
 hypothesis_settings.load_profile("jobkit")
 
 KINDS = ("sqlite", "postgresql")
+OF_THE_TESTS = {"JOBKIT_TEST_PG", "JOBKIT_BROWSER"}
+"""What the tests read themselves, in fixtures that may start late."""
 
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with one script, and no setting from the environment."""
-    for name in (*setting_names().values(), "REFLEX_DB_URL"):
+    ours = {name for name in os.environ if name.startswith("JOBKIT_")} - OF_THE_TESTS
+    for name in {*ours, *setting_names().values(), "REFLEX_DB_URL"}:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("JOBKIT_SPOOL_DIR", str(tmp_path / "spool"))
     folder = tmp_path / "work"
@@ -45,7 +49,8 @@ def postgres_base() -> Iterator[str]:
     """The URL of a server's maintenance database."""
     server = start_server()
     if server is None:
-        yield os.environ["JOBKIT_TEST_PG"]
+        given = os.environ["JOBKIT_TEST_PG"]
+        yield _named(given, sa.make_url(given).database or "postgres")
         return
     yield server.url("postgres")
     server.stop()
@@ -68,8 +73,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _named(url: str, name: str) -> str:
-    head, _, query = url.partition("?")
-    return head.rpartition("/")[0] + "/" + name + (f"?{query}" if query else "")
+    changed = sa.make_url(url).set(drivername="postgresql+psycopg", database=name)
+    return changed.render_as_string(hide_password=False)
 
 
 def _postgres_copy(base: str, template: str) -> Iterator[str]:

