@@ -32,6 +32,11 @@ def stopwatch() -> float:
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
+def nap(seconds: float) -> None:
+    """Wait for so short a time that nobody needs to end it early."""
+    time.sleep(seconds)
+
+
 class SystemClock:
     """This machine's clock."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from jobkit.clock import Clock, ServerClock, SystemClock
+from jobkit.clock import Clock, ServerClock, SystemClock, nap, stopwatch
 from jobkit.errors import BadInput, DatabaseRefused, DatabaseUnavailable
 from jobkit.text import clean
 
 log = logging.getLogger("jobkit.db")
 
 BUSY_SECONDS = 10
+NAP_SECONDS = (0.0002, 0.0006)
 SCHEMA_LOCK = 7018246511
 PARTITIONED = ("job_execution_logs", "job_output")
 # What PostgreSQL says when the same statement may succeed later: the connection went away, the
@@ -77,15 +79,18 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that writes; committed at the end, rolled back by an error."""
         with self._translated(), self.engine.connect() as connection:
-            connection = connection.execution_options(jobkit_begin="BEGIN IMMEDIATE")
+            connection = connection.execution_options(jobkit_writes=True)
             with connection.begin():
                 yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads: one snapshot on SQLite."""
-        with self._translated(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        """Open a transaction that only reads: all its statements see one snapshot."""
+        with self._translated(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -176,8 +181,31 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    if not connection.get_execution_options().get("jobkit_writes"):
+        connection.exec_driver_sql("BEGIN")
+        return
+    # SQLite's own wait is unfair: of two busy writers one got a single turn in 4 s. Asking again
+    # after a short while, never the same, gives every writer its turn.
+    driver = connection.connection.dbapi_connection
+    assert driver is not None
+    until = stopwatch() + BUSY_SECONDS
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while not _take_turn(driver, is_last=stopwatch() > until):
+            nap(random.uniform(*NAP_SECONDS))  # noqa: S311 - spreads writers, guards nothing
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+
+
+def _take_turn(driver: Any, *, is_last: bool) -> bool:
     # A deferred transaction that writes after reading gets "locked" at once, whatever the timeout.
-    connection.exec_driver_sql(connection.get_execution_options().get("jobkit_begin", "BEGIN"))
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or is_last:
+            raise
+        return False
+    return True
 
 
 _NETWORK = (

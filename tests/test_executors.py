@@ -59,6 +59,7 @@ class Started:
 
     def _wait(self) -> None:
         self.outcome = self.child.wait()
+        self.printed.append(self.outcome.rest)
 
     def ended(self) -> Outcome:
         self._thread.join(30)
@@ -295,7 +296,7 @@ def test_output_under_the_cap_is_what_was_written_however_it_is_split(blocks: li
     capture = Capture(chunks.append, head_bytes=40, tail_bytes=2000)
     for block in blocks:
         capture.feed(block)
-    capture.close()
+    chunks.append(capture.close())
     expected = b"".join(blocks).decode("utf-8", "replace").replace("\x00", "␀")
     assert "".join(chunks) == expected
     assert capture.omitted_bytes == 0

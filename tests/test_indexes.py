@@ -92,6 +92,8 @@ def test_hot_queries_use_their_indexes(big: Database) -> None:
             limit=10,
         )
         claims.next_available(connection, ["default"])
+        claims.next_available(connection, ["default"], after=now)
+        claims.wishes(connection, "w")
         claims.renew(
             connection,
             now,

@@ -57,8 +57,11 @@ class Capture:
         self._emit("".join(self._pending))
         self._pending, self._pending_bytes = [], 0
 
-    def close(self) -> None:
-        """Hand on the rest: what was left out is said in a line of its own."""
+    def close(self) -> str:
+        """Hand on the rest but for its last chunk, which is returned.
+
+        What was left out is said in a line of its own.
+        """
         if self.omitted_bytes:
             self._pending.append(self._decoder.decode(b"", final=True))
             self.flush()
@@ -69,7 +72,10 @@ class Capture:
         self._pending += [self._decoder.decode(block) for block in self._tail]
         self._pending.append(self._decoder.decode(b"", final=True))
         self._tail.clear()
-        self.flush()
+        *chunks, last = self._chunks("".join(self._pending)) or [""]
+        for chunk in chunks:
+            self._on_chunk(chunk)
+        return last
 
     def last(self) -> str:
         """Return the last 4 KiB."""
@@ -99,9 +105,14 @@ class Capture:
         self.omitted_bytes += count
 
     def _emit(self, text: str) -> None:
+        for chunk in self._chunks(text):
+            self._on_chunk(chunk)
+
+    @staticmethod
+    def _chunks(text: str) -> list[str]:
         text = _printable(text)
-        for start in range(0, len(text), CHUNK_CHARACTERS):
-            self._on_chunk(text[start : start + CHUNK_CHARACTERS])
+        starts = range(0, len(text), CHUNK_CHARACTERS)
+        return [text[start : start + CHUNK_CHARACTERS] for start in starts]
 
 
 def _printable(text: str) -> str:

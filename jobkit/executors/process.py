@@ -53,7 +53,10 @@ class Outcome:
     """Processes that the script left behind and that were ended."""
     output_bytes: int = 0
     omitted_bytes: int = 0
+    rest: str = ""
+    """The last chunk of the output, which was not handed on: it can go with the result."""
     tail: str = ""
+    """The last 4 KiB of the output."""
     error: str = ""
 
 
@@ -179,12 +182,13 @@ class Child:
         self._shim.wait()
         if report is None:
             self.sweep()
-        self._capture.close()
+        rest = self._capture.close()
         self._close(self._output, self._report)
         return Outcome(
             **({"ended_by": "lost"} if report is None else report),
             output_bytes=self._capture.total_bytes,
             omitted_bytes=self._capture.omitted_bytes,
+            rest=rest,
             tail=self._capture.last(),
         )
 

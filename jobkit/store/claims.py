@@ -144,17 +144,33 @@ def _lane_is_free(now: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(runs.c.lane.is_(None), sa.and_(~busy, ~waits))
 
 
-def next_available(connection: Connection, queues: Sequence[str]) -> datetime | None:
-    """Return when the next waiting run of these queues can start: now, or after its retry delay."""
-    soonest = [
-        connection.scalar(
+def next_available(
+    connection: Connection, queues: Sequence[str], *, after: datetime | None = None
+) -> dict[str, datetime]:
+    """Return when the first waiting run of each queue can start: now, or after its retry delay.
+
+    Queues in which nothing waits are left out. `after`: look only at what starts later.
+    """
+    later = sa.true() if after is None else runs.c.available_at > after
+    soonest = {
+        queue: connection.scalar(
             sa.select(sa.func.min(runs.c.available_at)).where(
-                runs.c.status == PENDING, runs.c.queue == queue
+                runs.c.status == PENDING, runs.c.queue == queue, later
             )
         )
         for queue in queues
-    ]
-    return min((instant for instant in soonest if instant is not None), default=None)
+    }
+    return {queue: instant for queue, instant in soonest.items() if instant is not None}
+
+
+def wishes(connection: Connection, worker_id: str) -> bool:
+    """Whether somebody wants this worker to end a run that it holds."""
+    wished = sa.select(runs.c.id).where(
+        runs.c.worker_id == worker_id,
+        runs.c.status == IN_PROGRESS,
+        runs.c.cancel_requested_at.is_not(None),
+    )
+    return connection.execute(wished.limit(1)).first() is not None
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ def register(connection: Connection, now: datetime, worker: Mapping[str, Any]) -
     connection.execute(workers.insert().values(**worker, started_at=now, last_heartbeat=now))
 
 
-def sign_off(connection: Connection, now: datetime, worker_id: str) -> None:
-    """Mark a worker that ends as OFFLINE."""
+def sign_off(connection: Connection, now: datetime, worker_id: str, processed: int) -> None:
+    """Mark a worker that ends as OFFLINE, with the final number of its runs."""
     connection.execute(
         workers.update()
         .where(workers.c.worker_id == worker_id)
-        .values(status="OFFLINE", last_heartbeat=now, current_job_id=None)
+        .values(status="OFFLINE", last_heartbeat=now, current_job_id=None, jobs_processed=processed)
     )
 
 

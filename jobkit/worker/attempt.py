@@ -44,11 +44,16 @@ class Output:
         self._kept: list[Chunk] = []
 
     def add(self, text: str) -> None:
-        """Take a piece of output; never raises."""
-        self._kept.append((self._next, self._clock.now(), text))
-        self._next += 1
+        """Take a piece of output and write it if that can be done now; never raises."""
+        self.keep(text)
         if self._write(self._claim, self._kept):
             self._kept = []
+
+    def keep(self, text: str) -> None:
+        """Take a piece of output that is written later, with the result."""
+        if text:
+            self._kept.append((self._next, self._clock.now(), text))
+            self._next += 1
 
     @property
     def kept(self) -> tuple[Chunk, ...]:
@@ -147,6 +152,7 @@ class Attempt:
         return timedelta(seconds=max(0.0, self._lease_ends - self._clock.elapsed()))
 
     def _conclude(self, started_at: datetime, outcome: Outcome) -> Report:
+        self._output.keep(outcome.rest)
         measures = {
             "cpu_seconds": outcome.cpu_seconds,
             "max_rss_bytes": outcome.max_rss_bytes,

@@ -15,6 +15,7 @@ from jobkit.store.claims import Renewal
 log = logging.getLogger("jobkit.worker")
 
 Held = list[tuple[int, int]]
+HINT_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -47,7 +48,7 @@ class Heartbeat:
         self._thread.start()
 
     def hint(self) -> None:
-        """Beat now: what the worker holds has changed."""
+        """Beat soon, within a second: what the worker holds has changed."""
         self._hint.set()
 
     def stop(self) -> None:
@@ -78,12 +79,15 @@ class Heartbeat:
         self._learned(held, renewal, asked_at)
 
     def _run(self) -> None:
+        clock = self._database.clock
         while not self._stop.is_set():
+            began = clock.elapsed()
             try:
                 self.beat()
                 pause = self._every
             except DatabaseUnavailable as error:
                 log.warning("no heartbeat: %s", error)
                 pause = min(self._every, 1.0)
-            self._database.clock.wait(self._hint, pause)
+            clock.wait(self._hint, pause)
+            clock.wait(self._stop, began + HINT_SECONDS - clock.elapsed())
             self._hint.clear()

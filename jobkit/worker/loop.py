@@ -108,13 +108,15 @@ class Worker:
         self._wake.set()
 
     def step(self) -> float:
-        """Claim for the free slots; return the seconds to wait when nothing wakes us."""
+        """Look once, claim for the free slots; return the seconds to wait when nothing wakes us."""
         poll = self.settings.worker_poll_interval.total_seconds()
-        if self._free == 0 or self._draining:
-            return poll
         try:
-            self._claim()
-            return self._until_next(poll)
+            due = self._look()
+            if self._free == 0 or self._draining:
+                return poll
+            for queue in due:
+                self._claim(queue)
+            return self._until_next(poll) if self._free else poll
         except DatabaseUnavailable as error:
             log.warning("%s Trying again.", error)
             return min(poll * 2, self.settings.worker_max_poll_interval.total_seconds())
@@ -133,18 +135,22 @@ class Worker:
             idle = not self._held
         if self._draining:
             return idle
-        return self._until_idle and idle and not self._waits()
+        return self._until_idle and idle and not self._look()
 
-    def _waits(self) -> bool:
+    def _look(self) -> list[str]:
+        """Return the queues in which a run is due; a wish to end one of ours is passed on."""
         with self.database.read() as connection:
             soonest = claims.next_available(connection, self.settings.queues)
-        return soonest is not None and soonest <= self.database.clock.now()
+            is_wished = bool(self._held) and claims.wishes(connection, self.worker_id)
+        if is_wished:
+            self._heartbeat.hint()
+        now = self.database.clock.now()
+        return [queue for queue, instant in soonest.items() if instant <= now]
 
-    def _claim(self) -> None:
-        for queue in self.settings.queues:
-            if (free := self._free) and self._waits():
-                for order in self._take(queue, free):
-                    self._begin(order)
+    def _claim(self, queue: str) -> None:
+        if free := self._free:
+            for order in self._take(queue, free):
+                self._begin(order)
 
     def _take(self, queue: str, limit: int) -> list[Order]:
         """Claim in one transaction; two workers that meet in a lane ask again on a fresh look."""
@@ -177,12 +183,13 @@ class Worker:
 
     def _until_next(self, poll: float) -> float:
         with self.database.read() as connection:
-            soonest = claims.next_available(connection, self.settings.queues)
-        if soonest is None:
+            # What could be claimed now but was not waits for a lane: its end will wake us.
+            now = self.database.clock.now()
+            later = claims.next_available(connection, self.settings.queues, after=now)
+        if not later:
             return poll
-        left = (soonest - self.database.clock.now()).total_seconds()
-        # What could be claimed now but was not waits for a lane: its end will wake us.
-        return min(poll, max(left, LEAST_LOOK_SECONDS)) if left > 0 else poll
+        left = (min(later.values()) - self.database.clock.now()).total_seconds()
+        return min(poll, max(left, LEAST_LOOK_SECONDS))
 
     # Executing
 
@@ -305,7 +312,7 @@ class Worker:
         try:
             self._deliver_kept()
             with self.database.write() as connection:
-                workers.sign_off(connection, clock.now(), self.worker_id)
+                workers.sign_off(connection, clock.now(), self.worker_id, self._processed)
         except DatabaseUnavailable as error:
             log.warning("could not sign off: %s", error)
 
