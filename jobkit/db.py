@@ -186,8 +186,7 @@ def _begin_sqlite(connection: Connection) -> None:
         return
     # SQLite's own wait is unfair: of two busy writers one got a single turn in 4 s. Asking again
     # after a short while, never the same, gives every writer its turn.
-    driver = connection.connection.dbapi_connection
-    assert driver is not None
+    driver: Any = connection.connection.dbapi_connection
     until = stopwatch() + BUSY_SECONDS
     driver.execute("PRAGMA busy_timeout = 0")
     try:

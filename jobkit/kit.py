@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Row
 from jobkit import definition, migrations, settings, text
 from jobkit.clock import SystemClock
 from jobkit.db import Database, Watch, notify
-from jobkit.errors import BadInput, JobFailed, JobkitError
+from jobkit.errors import BadInput, CannotStart, JobFailed, JobkitError
 from jobkit.executors.target import resolve
 from jobkit.handles import (
     Attempt,
@@ -241,7 +241,10 @@ class Kit:
         return changed
 
     def _checked_target(self, target: str) -> str:
-        resolve(target, [root.absolute() for root in self.settings.script_roots])
+        try:
+            resolve(target, [root.absolute() for root in self.settings.script_roots])
+        except CannotStart as error:
+            raise BadInput(error.message, error.hint) from None
         return target
 
     def _author(self) -> Author:

@@ -97,7 +97,9 @@ def test_eight_workers_execute_500_runs_and_double_none(
         kit.add_job(f"job {number}", target, overlap="allow")
     made = [kit.submit(f"job {number % 10}").id for number in range(500)]
     workers = [
-        processes.start("worker", "--drain", "--slots", "2", "--name", f"w{number}")
+        processes.start(
+            "worker", "--drain", "--slots", "2", "--name", f"w{number}", JOBKIT_LEASE_SECONDS="60"
+        )
         for number in range(8)
     ]
     for worker in workers:

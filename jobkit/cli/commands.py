@@ -79,8 +79,17 @@ def preview(
     as_json: o.AsJson = False,
 ) -> None:
     """Show the next slots of a schedule, in words, in local time and in UTC."""
-    words = ("cron", "every", "hourly", "daily", "weekly", "monthly", "at", "tz")
-    timing: dict[str, Any] = {word: locals()[word] for word in words if locals()[word] is not None}
+    given: dict[str, Any] = {
+        "cron": cron,
+        "every": every,
+        "hourly": hourly,
+        "daily": daily,
+        "weekly": weekly,
+        "monthly": monthly,
+        "at": at,
+        "tz": tz,
+    }
+    timing = {word: value for word, value in given.items() if value is not None}
     if not timing.keys() - {"tz"}:
         raise BadInput("There is no schedule to preview.", "Give one: --cron '*/15 8-18 * * 1-5'.")
     zone = tz or settings.load().timezone

@@ -63,13 +63,13 @@ class Heartbeat:
 
         The lease counts from before the statement was sent: the database may not count from later.
         """
-        asked_at = self._database.clock.elapsed()
-        held, status, processed = self._standing()
-        now = self._database.clock.now()
+        clock = self._database.clock
         with self._database.write() as connection:
+            asked_at = clock.elapsed()
+            held, status, processed = self._standing()
             renewal = claims.renew(
                 connection,
-                now,
+                clock.now(),
                 worker_id=self._worker_id,
                 lease=self._lease,
                 held=held,

@@ -155,13 +155,13 @@ class Worker:
     def _take(self, queue: str, limit: int) -> list[Order]:
         """Claim in one transaction; two workers that meet in a lane ask again on a fresh look."""
         for _ in range(CLAIM_TRIES):
-            asked_at = self.database.clock.elapsed()
-            now = self.database.clock.now()
             try:
                 with self.database.write() as connection:
+                    # Read once it is our turn to write: waiting for it costs nothing of the lease.
+                    asked_at = self.database.clock.elapsed()
                     taken = claims.claim(
                         connection,
-                        now,
+                        self.database.clock.now(),
                         worker_id=self.worker_id,
                         queue=queue,
                         lease=self.settings.lease,
@@ -241,8 +241,8 @@ class Worker:
     def _deliver(self, report: Report) -> bool:
         """Write a report; False when the database cannot take it now."""
         try:
-            now = self.database.clock.now()
             with self.database.write() as connection:
+                now = self.database.clock.now()
                 if claims.write_output(connection, report.claim, report.chunks):
                     claims.finish(connection, report.claim, report.result, now, self._rng)
                     notify(connection)

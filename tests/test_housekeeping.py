@@ -1,0 +1,100 @@
+"""Housekeeping duties, and the loops' steps, on a literal clock."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from jobkit import scheduler
+from jobkit.scheduler import DUTIES, Scheduler
+from jobkit.store import duties, workers
+from tests.stage import Stage
+
+
+def register(stage: Stage, name: str = "w1") -> None:
+    row = {
+        "worker_id": name, "hostname": "laptop", "platform": "Linux", "process_id": 1,
+        "queues": "default", "slots": 4, "version": "0",
+    }  # fmt: skip
+    with stage.kit.database.write() as connection:
+        workers.register(connection, stage.clock.now(), row)
+
+
+def test_a_duty_is_done_by_whoever_moves_its_time(stage: Stage) -> None:
+    now = stage.clock.now()
+    with stage.kit.database.write() as connection:
+        duties.declare(connection, tuple(DUTIES), now)
+        duties.declare(connection, tuple(DUTIES), now + timedelta(days=1))
+        assert set(duties.due(connection, now)) == set(DUTIES)
+        assert duties.take(connection, "clean up", now, every=timedelta(hours=1), by="a")
+        assert not duties.take(connection, "clean up", now, every=timedelta(hours=1), by="b")
+        assert "clean up" not in duties.due(connection, now + timedelta(minutes=59))
+        assert "clean up" in duties.due(connection, now + timedelta(minutes=60))
+
+
+def test_a_worker_without_a_heartbeat_is_marked_offline_after_the_threshold(stage: Stage) -> None:
+    register(stage)
+    made = Scheduler(stage.kit.database, stage.kit.settings)
+    stage.clock.turn(timedelta(seconds=180))
+    made.step()
+    assert [item.status for item in stage.kit.workers()] == ["IDLE"]
+    stage.clock.turn(timedelta(seconds=31))
+    made.step()
+    assert [item.status for item in stage.kit.workers()] == ["OFFLINE"]
+
+
+def test_a_worker_that_beats_again_is_online_again(stage: Stage) -> None:
+    register(stage)
+    stage.clock.turn(timedelta(hours=1))
+    Scheduler(stage.kit.database, stage.kit.settings).step()
+    assert stage.kit.workers()[0].status == "OFFLINE"
+    stage.renew("w1")
+    assert stage.kit.workers()[0].status == "BUSY"
+
+
+def test_workers_that_left_long_ago_are_forgotten(stage: Stage) -> None:
+    register(stage)
+    made = Scheduler(stage.kit.database, stage.kit.settings)
+    stage.clock.turn(timedelta(hours=1))
+    made.step()
+    stage.clock.turn(timedelta(days=31))
+    made.step()
+    assert stage.kit.workers() == []
+
+
+def test_a_scheduler_sleeps_until_the_next_slot_or_the_poll_interval(stage: Stage) -> None:
+    made = Scheduler(stage.kit.database, stage.kit.settings)
+    assert made.step() == 10
+    stage.job("soon", every="4s")
+    assert made.step() == 4
+    stage.job("later", every="15m")
+    assert made.step() == 4
+
+
+def test_two_schedulers_in_turn_make_one_run(stage: Stage) -> None:
+    stage.job(every="10s")
+    pair = [Scheduler(stage.kit.database, stage.kit.settings) for _ in range(2)]
+    for _ in range(3):
+        stage.clock.turn(timedelta(seconds=10))
+        for made in pair:
+            made.step()
+    slots = [run.scheduled_for for run in stage.runs()]
+    assert len(slots) == len(set(slots)) == 3
+
+
+def test_a_duty_with_more_to_do_is_due_again_at_once(stage: Stage) -> None:
+    now = stage.clock.now()
+    calls = []
+
+    def endless(_connection: object, _now: object, _settings: object) -> bool:
+        calls.append(1)
+        return len(calls) < 3
+
+    original = DUTIES["clean up"]
+    DUTIES["clean up"] = scheduler.Duty(original.every, endless)
+    try:
+        made = Scheduler(stage.kit.database, stage.kit.settings)
+        assert [made.step() for _ in range(4)] == [0, 0, 10, 10]
+    finally:
+        DUTIES["clean up"] = original
+    assert len(calls) == 3
+    assert stage.clock.now() == now
