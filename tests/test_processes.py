@@ -173,7 +173,10 @@ def hanging_run(kit: Kit, workplace: Path, **definition: object) -> tuple[Run, C
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def is_written(path: Path) -> bool:

@@ -45,7 +45,8 @@ def run(
 
 def _wait(made: Run) -> Run:
     try:
-        return made.wait()
+        with err.status(f"run {made.id} of {escape(made.job_name)}"):
+            return made.wait()
     except JobFailed as error:
         err.print(escape(error.message))
         return made.refresh()
