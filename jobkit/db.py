@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -335,21 +336,25 @@ def insert_new(
 
     Returns the ids of the rows that this caller inserted.
     """
-    if not rows:
-        return []
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    made: list[int] = []
-    for row in rows:
-        statement = insert(table).values(row).on_conflict_do_nothing().returning(table.c.id)
-        made += connection.scalars(statement).all()
-    return made
+    statement = _insert_new(connection.dialect.name, table)
+    return [id_ for row in rows for id_ in connection.scalars(statement, row)]
 
 
 def insert_once(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows; a repeat of rows that are already there does nothing."""
     if rows:
-        insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
+        connection.execute(_insert_once(connection.dialect.name, table), list(rows))
+
+
+@cache
+def _insert_once(dialect: str, table: sa.Table) -> Any:
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return insert(table).on_conflict_do_nothing()
+
+
+@cache
+def _insert_new(dialect: str, table: sa.Table) -> Any:
+    return _insert_once(dialect, table).returning(table.c.id)
 
 
 def lock_schema(connection: Connection) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import definition, migrations, settings, text
+from jobkit import definition, migrations, settings, text, verify
 from jobkit.clock import SystemClock
 from jobkit.db import Database, Watch, notify
 from jobkit.errors import BadInput, CannotStart, JobFailed, JobkitError
@@ -40,6 +40,7 @@ from jobkit.settings import Settings
 from jobkit.states import RUN_STATUSES
 from jobkit.store import definitions, history, requests, workers
 from jobkit.store.definitions import Author, schedule_of
+from jobkit.verify import Finding
 
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
@@ -457,6 +458,22 @@ class Kit:
                 active_jobs=sum(job.is_active for job in jobs),
                 workers_by_status=history.worker_counts(connection),
             )
+
+    def verify(self, since: timedelta | datetime | str | None = None) -> list[Finding]:
+        """Audit the laws, reading only; returns what each check looked at and what breaks it.
+
+        `since`: leave out runs made before an instant or an age.
+        """
+        chosen, now = self.settings, self.clock.now()
+        days = chosen.cleanup_retention_days
+        scope = verify.Scope(
+            now=now,
+            since=self._instant(since),
+            slots_since=now - timedelta(days=days) if days else None,
+            late=chosen.rescue_grace + 2 * chosen.scheduler_poll_interval + verify.SETTLED,
+        )
+        with self.database.read() as connection:
+            return verify.audit(connection, scope)
 
     def _instant(self, since: timedelta | datetime | str | None) -> datetime | None:
         if isinstance(since, str):

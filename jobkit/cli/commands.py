@@ -12,7 +12,7 @@ from jobkit import kit as kits
 from jobkit import migrations, settings, text
 from jobkit.cli import jobs, runs, services
 from jobkit.cli import options as o
-from jobkit.cli.show import err, out, print_json
+from jobkit.cli.show import err, findings_table, out, print_json
 from jobkit.db import Database
 from jobkit.errors import BadInput
 from jobkit.schedule import Schedule
@@ -132,6 +132,24 @@ def backfill(
             out.print(f"  {text.instant(slot, zone)}")
         if len(done.slots) > 20:
             out.print(f"  and {len(done.slots) - 20} more")
+
+
+@app.command()
+def verify(
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="D", help="Leave out what is older.")
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Audit the laws on this database, reading only; exit 1 when one is broken."""
+    with o.open_kit() as kit:
+        findings = kit.verify(since)
+    if as_json:
+        print_json(findings)
+    else:
+        findings_table(findings)
+    if any(finding.broken for finding in findings):
+        raise typer.Exit(1)
 
 
 @database.command("upgrade")

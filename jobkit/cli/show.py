@@ -14,6 +14,7 @@ from rich.table import Table
 
 from jobkit import text
 from jobkit.handles import Job, Run
+from jobkit.verify import Finding
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -107,6 +108,29 @@ def jobs_table(jobs: Iterable[Job], now: datetime) -> None:
         ),
         "No jobs yet. Add one: jobkit job add hello sample_scripts/hello.py --every 15m",
     )
+
+
+def findings_table(findings: Iterable[Finding]) -> None:
+    """Print what an audit checked, and below it what breaks a law."""
+    listed = list(findings)
+    table(
+        ("law", "what must hold", "checked", "broken"),
+        (
+            (
+                item.law,
+                item.rule,
+                item.checked,
+                f"[bold red]{item.broken}[/]" if item.broken else "[green]0[/]",
+            )
+            for item in listed
+        ),
+        "Nothing was checked.",
+    )
+    for item in listed:
+        for breach in item.breaches:
+            out.print(f"[bold red]law {item.law}[/]: {escape(breach)}")
+        if item.broken > len(item.breaches):
+            out.print(f"law {item.law}: and {item.broken - len(item.breaches)} more")
 
 
 def runs_table(runs: Iterable[Run], now: datetime) -> None:

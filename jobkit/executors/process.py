@@ -25,7 +25,7 @@ SHIM = Path(__file__).with_name("shim.py")
 READ_BYTES = 64 << 10
 FLUSH_SECONDS = 0.25
 DRAIN_SECONDS = 0.5
-COOKIES = ("JOBKIT_RUN_ID", "JOBKIT_ATTEMPT", "JOBKIT_WORKER_PID")
+COOKIES = ("JOBKIT_RUN_ID", "JOBKIT_ATTEMPT", "JOBKIT_WORKER_PID", "JOBKIT_WORKER_ID")
 # A script has no business in the scheduler's database, and its settings may hold a password.
 SECRETS = ("DATABASE_URL", "REFLEX_DB_URL", "PGPASSWORD")
 

@@ -34,6 +34,12 @@ def sweep_dead_workers() -> int:
     return sweep(lambda cookies: not psutil.pid_exists(int(cookies.get("JOBKIT_WORKER_PID", 1))))
 
 
+def carriers() -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (process id, environment) of each process of this machine that carries a cookie."""
+    for pid, _is_shim, environment in _marked():
+        yield pid, environment
+
+
 def _marked() -> Iterator[tuple[int, bool, dict[str, str]]]:
     """Yield (process id, whether it is a shim, cookies) of the processes that carry cookies."""
     for process in psutil.process_iter():

@@ -6,18 +6,20 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import states
-from jobkit.db import insert_once
+from jobkit.db import Utc, insert_once
 from jobkit.models import attempts, output, runs, workers
 from jobkit.states import Ending
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
 RESCUE_BATCH = 100
+_AT = sa.bindparam("at", type_=Utc())
 LAST_OUTPUT_BYTES = 4096
 
 
@@ -36,14 +38,22 @@ class Claim:
     params: dict[str, Any] | None
 
     @property
-    def fence(self) -> sa.ColumnElement[bool]:
-        """Whether the run still belongs to this attempt of this worker."""
-        return sa.and_(
-            runs.c.id == self.run_id,
-            runs.c.worker_id == self.worker_id,
-            runs.c.attempt == self.attempt,
-            runs.c.status == IN_PROGRESS,
-        )
+    def fence(self) -> dict[str, Any]:
+        """What `FENCED` compares: the run, and the attempt and worker it must still belong to."""
+        return {
+            "fence_run": self.run_id,
+            "fence_worker": self.worker_id,
+            "fence_attempt": self.attempt,
+        }
+
+
+FENCED = sa.and_(
+    runs.c.id == sa.bindparam("fence_run"),
+    runs.c.worker_id == sa.bindparam("fence_worker"),
+    runs.c.attempt == sa.bindparam("fence_attempt"),
+    runs.c.status == IN_PROGRESS,
+)
+"""Whether a run still belongs to an attempt of a worker."""
 
 
 @dataclass(frozen=True)
@@ -75,29 +85,9 @@ def claim(
     nothing of that lane in progress. Two workers that meet break the unique index of the lane:
     the later statement fails, and the caller asks again.
     """
-    picked = (
-        sa.select(runs.c.id)
-        .where(runs.c.queue == queue, _claimable(runs, now), _lane_is_free(now))
-        .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("picked")
-    )
-    statement = (
-        runs.update()
-        .where(runs.c.id.in_(sa.select(picked.c.id)), runs.c.status == PENDING)
-        .values(
-            status=IN_PROGRESS,
-            worker_id=worker_id,
-            claimed_at=now,
-            lease_until=now + lease,
-            attempt=runs.c.attempt + 1,
-            error_message=None,
-        )
-        .returning(*_claimed_columns())
-    )
-    taken = [Claim(**row._mapping) for row in connection.execute(statement)]
-    return sorted(taken, key=lambda run: run.run_id)
+    asked = {"at": now, "until": now + lease, "by": worker_id, "of": queue, "most": limit}
+    taken = [Claim(*row) for row in connection.execute(_CLAIM, asked)]
+    return sorted(taken, key=attrgetter("run_id"))
 
 
 def _claimed_columns() -> tuple[Any, ...]:
@@ -114,12 +104,12 @@ def _claimed_columns() -> tuple[Any, ...]:
     )
 
 
-def _claimable(run: Any, now: datetime) -> sa.ColumnElement[bool]:
-    in_time = sa.or_(run.c.start_until.is_(None), run.c.start_until >= now, run.c.attempt > 0)
-    return sa.and_(run.c.status == PENDING, run.c.available_at <= now, in_time)
+def _claimable(run: Any) -> sa.ColumnElement[bool]:
+    in_time = sa.or_(run.c.start_until.is_(None), run.c.start_until >= _AT, run.c.attempt > 0)
+    return sa.and_(run.c.status == PENDING, run.c.available_at <= _AT, in_time)
 
 
-def _lane_is_free(now: datetime) -> sa.ColumnElement[bool]:
+def _lane_is_free() -> sa.ColumnElement[bool]:
     other, earlier = runs.alias("other"), runs.alias("earlier")
     same_lane = [
         (run.c.job_id == runs.c.job_id, run.c.lane == runs.c.lane) for run in (other, earlier)
@@ -139,9 +129,36 @@ def _lane_is_free(now: datetime) -> sa.ColumnElement[bool]:
         earlier.c.status == PENDING,
         earlier.c.queue == runs.c.queue,
         goes_first,
-        sa.or_(_claimable(earlier, now), retries),
+        sa.or_(_claimable(earlier), retries),
     )
     return sa.or_(runs.c.lane.is_(None), sa.and_(~busy, ~waits))
+
+
+def _claim_statement() -> Any:
+    picked = (
+        sa.select(runs.c.id)
+        .where(runs.c.queue == sa.bindparam("of"), _claimable(runs), _lane_is_free())
+        .order_by(runs.c.priority.desc(), runs.c.available_at, runs.c.id)
+        .limit(sa.bindparam("most"))
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+    )
+    return (
+        runs.update()
+        .where(runs.c.id.in_(sa.select(picked.c.id)), runs.c.status == PENDING)
+        .values(
+            status=IN_PROGRESS,
+            worker_id=sa.bindparam("by"),
+            claimed_at=_AT,
+            lease_until=sa.bindparam("until"),
+            attempt=runs.c.attempt + 1,
+            error_message=None,
+        )
+        .returning(*_claimed_columns())
+    )
+
+
+_CLAIM = _claim_statement()
 
 
 def next_available(
@@ -151,16 +168,18 @@ def next_available(
 
     Queues in which nothing waits are left out. `after`: look only at what starts later.
     """
-    later = sa.true() if after is None else runs.c.available_at > after
+    statement = _FIRST if after is None else _FIRST_AFTER
     soonest = {
-        queue: connection.scalar(
-            sa.select(sa.func.min(runs.c.available_at)).where(
-                runs.c.status == PENDING, runs.c.queue == queue, later
-            )
-        )
+        queue: connection.scalar(statement, {"of": queue} | ({"at": after} if after else {}))
         for queue in queues
     }
     return {queue: instant for queue, instant in soonest.items() if instant is not None}
+
+
+_FIRST = sa.select(sa.func.min(runs.c.available_at)).where(
+    runs.c.status == PENDING, runs.c.queue == sa.bindparam("of")
+)
+_FIRST_AFTER = _FIRST.where(runs.c.available_at > _AT)
 
 
 def wishes(connection: Connection, worker_id: str) -> bool:
@@ -199,34 +218,39 @@ def renew(
 
     A run that is not among the returned ones belongs to somebody else: its child must be killed.
     """
-    drain = connection.execute(
-        workers.update()
-        .where(workers.c.worker_id == worker_id)
-        .values(
-            last_heartbeat=now,
-            status=status,
-            jobs_processed=processed,
-            current_job_id=held[0][0] if held else None,
-        )
-        .returning(workers.c.drain_requested_at)
-    ).scalar_one_or_none()
+    beat = {
+        "of": worker_id,
+        "last_heartbeat": now,
+        "status": status,
+        "jobs_processed": processed,
+        "current_job_id": held[0][0] if held else None,
+    }
+    drain = connection.execute(_BEAT, beat).scalar_one_or_none()
     if not held:
         return Renewal(frozenset(), frozenset(), drain is not None)
-    renewed = connection.execute(
-        runs.update()
-        .where(
-            sa.tuple_(runs.c.id, runs.c.attempt).in_(list(held)),
-            runs.c.worker_id == worker_id,
-            runs.c.status == IN_PROGRESS,
-        )
-        .values(lease_until=now + lease)
-        .returning(runs.c.id, runs.c.attempt, runs.c.cancel_requested_at)
-    ).all()
+    asked = {"held": list(held), "of": worker_id, "lease_until": now + lease}
+    renewed = connection.execute(_RENEW, asked).all()
     return Renewal(
         frozenset((run, attempt) for run, attempt, _ in renewed),
         frozenset((run, attempt) for run, attempt, wish in renewed if wish is not None),
         drain is not None,
     )
+
+
+_BEAT = (
+    workers.update()
+    .where(workers.c.worker_id == sa.bindparam("of"))
+    .returning(workers.c.drain_requested_at)
+)
+_RENEW = (
+    runs.update()
+    .where(
+        sa.tuple_(runs.c.id, runs.c.attempt).in_(sa.bindparam("held", expanding=True)),
+        runs.c.worker_id == sa.bindparam("of"),
+        runs.c.status == IN_PROGRESS,
+    )
+    .returning(runs.c.id, runs.c.attempt, runs.c.cancel_requested_at)
+)
 
 
 def finish(
@@ -241,11 +265,11 @@ def finish(
 
     Returns whether this caller recorded it; False for a repeat and for a stale worker.
     """
-    run = connection.execute(sa.select(runs).where(claimed.fence).with_for_update()).one_or_none()
+    run = connection.execute(_TAKE, claimed.fence).one_or_none()
     if run is None:
         return False
     ending = _ending(run, result, now, rng)
-    if connection.execute(runs.update().where(claimed.fence).values(ending.run)).rowcount != 1:
+    if connection.execute(_END, claimed.fence | ending.run).rowcount != 1:
         return False
     measured = {
         "started_at": result.started_at,
@@ -255,6 +279,10 @@ def finish(
     }
     _record_attempt(connection, run, ending, measured, now)
     return True
+
+
+_TAKE = sa.select(runs).where(FENCED).with_for_update()
+_END = runs.update().where(FENCED)
 
 
 def _ending(run: Row[Any], result: Result, now: datetime, rng: random.Random) -> Ending:
@@ -293,15 +321,8 @@ def _record_attempt(
 
 def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
     """Take back runs whose lease ran out, by the lease alone; returns how many this caller took."""
-    lapsed = (
-        sa.select(runs)
-        .where(runs.c.status == IN_PROGRESS, runs.c.lease_until < now - grace)
-        .order_by(runs.c.lease_until)
-        .limit(RESCUE_BATCH)
-        .with_for_update(skip_locked=True)
-    )
     rescued = 0
-    for run in connection.execute(lapsed).all():
+    for run in connection.execute(_LAPSED, {"at": now - grace}).all():
         ending = states.lose(run, now)
         guard = (runs.c.id == run.id, runs.c.attempt == run.attempt, runs.c.status == IN_PROGRESS)
         still_lapsed = runs.c.lease_until == run.lease_until
@@ -310,6 +331,15 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
             _record_attempt(connection, run, ending, {"log_output": _said(connection, run)}, now)
             rescued += 1
     return rescued
+
+
+_LAPSED = (
+    sa.select(runs)
+    .where(runs.c.status == IN_PROGRESS, runs.c.lease_until < _AT)
+    .order_by(runs.c.lease_until)
+    .limit(RESCUE_BATCH)
+    .with_for_update(skip_locked=True)
+)
 
 
 def _said(connection: Connection, run: Row[Any]) -> str:
@@ -327,17 +357,15 @@ def _said(connection: Connection, run: Row[Any]) -> str:
 def expire(connection: Connection, now: datetime) -> int:
     """End runs that no worker started in time as MISSED; returns how many."""
     ending = states.expire(now)
-    statement = (
-        runs.update()
-        .where(
-            runs.c.status == PENDING,
-            runs.c.start_until.is_not(None),
-            runs.c.start_until < now,
-            runs.c.attempt == 0,
-        )
-        .values(ending.run)
-    )
-    return connection.execute(statement).rowcount
+    return connection.execute(_EXPIRE, {"at": now} | ending.run).rowcount
+
+
+_EXPIRE = runs.update().where(
+    runs.c.status == PENDING,
+    runs.c.start_until.is_not(None),
+    runs.c.start_until < _AT,
+    runs.c.attempt == 0,
+)
 
 
 def write_output(
@@ -347,8 +375,7 @@ def write_output(
 
     A repeat of chunks that are there does nothing. Returns whether the run was still ours.
     """
-    ours = sa.select(runs.c.id).where(claimed.fence).with_for_update()
-    if connection.scalar(ours) is None:
+    if connection.scalar(_OURS, claimed.fence) is None:
         return False
     rows = [
         {
@@ -364,3 +391,6 @@ def write_output(
     ]
     insert_once(connection, output, rows)
     return True
+
+
+_OURS = sa.select(runs.c.id).where(FENCED).with_for_update()

@@ -69,32 +69,44 @@ def dispatch(connection: Connection, now: datetime, *, patience: timedelta) -> D
 
 def next_due(connection: Connection) -> datetime | None:
     """Return when the next job comes due."""
-    due = sa.select(jobs.c.next_run).where(_live(), jobs.c.next_run.is_not(None))
-    return connection.scalar(due.order_by(jobs.c.next_run).limit(1))
+    due: datetime | None = connection.scalar(_NEXT_DUE)
+    return due
 
 
-def _live() -> sa.ColumnElement[bool]:
-    return sa.and_(sa.literal_column("is_active", sa.Boolean), jobs.c.deleted_at.is_(None))
+_LIVE = sa.and_(sa.literal_column("is_active", sa.Boolean), jobs.c.deleted_at.is_(None))
+_NEXT_DUE = (
+    sa.select(jobs.c.next_run)
+    .where(_LIVE, jobs.c.next_run.is_not(None))
+    .order_by(jobs.c.next_run)
+    .limit(1)
+)
+_DUE = (
+    sa.select(jobs)
+    .where(_LIVE, jobs.c.next_run <= sa.bindparam("at"))
+    .order_by(jobs.c.next_run)
+    .limit(BATCH)
+    .with_for_update(skip_locked=True)
+)
 
 
 def _due(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
-    statement = sa.select(jobs).where(_live(), jobs.c.next_run <= now).order_by(jobs.c.next_run)
-    return connection.execute(statement.limit(BATCH).with_for_update(skip_locked=True)).all()
+    return connection.execute(_DUE, {"at": now}).all()
 
 
 def _unfinished(connection: Connection, job_ids: Sequence[int]) -> dict[int, list[Earlier]]:
     found: dict[int, list[Earlier]] = defaultdict(list)
     if not job_ids:
         return found
-    columns = (runs.c.job_id, runs.c.id, runs.c.status, runs.c.trigger, runs.c.reason)
-    statement = (
-        sa.select(*columns)
-        .where(runs.c.job_id.in_(job_ids), runs.c.status.in_(UNFINISHED))
-        .order_by(runs.c.id)
-    )
-    for job_id, *rest in connection.execute(statement):
+    for job_id, *rest in connection.execute(_UNFINISHED, {"of": list(job_ids)}):
         found[job_id].append(Earlier(*rest))
     return found
+
+
+_UNFINISHED = (
+    sa.select(runs.c.job_id, runs.c.id, runs.c.status, runs.c.trigger, runs.c.reason)
+    .where(runs.c.job_id.in_(sa.bindparam("of", expanding=True)), runs.c.status.in_(UNFINISHED))
+    .order_by(runs.c.id)
+)
 
 
 def _make_runs(
@@ -211,9 +223,10 @@ def _advance(connection: Connection, job: Row[Any], gap: Gap, now: datetime) -> 
     values = {"slots_until": gap.cursor, "next_run": gap.next_run}
     if gap.run:
         values["last_dispatched_at"] = now
-    statement = (
-        jobs.update()
-        .where(jobs.c.id == job.id, jobs.c.slots_until == job.slots_until)
-        .values(values)
-    )
-    return connection.execute(statement).rowcount == 1
+    guard = {"of": job.id, "from": job.slots_until}
+    return connection.execute(_ADVANCE, guard | values).rowcount == 1
+
+
+_ADVANCE = jobs.update().where(
+    jobs.c.id == sa.bindparam("of"), jobs.c.slots_until == sa.bindparam("from")
+)
