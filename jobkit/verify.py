@@ -134,6 +134,9 @@ def _on_the_grid(connection: Connection, scope: Scope) -> Checked:
     statement = statement.where(_made(scope), runs.c.trigger == "schedule", _ours)
     checked, broken = 0, []
     for id_, job_id, version, slot in connection.execute(statement):
+        if slot is None:
+            broken.append(f"run {id_} is of a schedule and has no slot")
+            continue
         schedule = schedules.get((job_id, version))
         if schedule is None:
             continue  # told by law 8
@@ -219,7 +222,8 @@ def _recorded_slots(
     found: defaultdict[int, tuple[list[datetime], list[tuple[datetime, datetime]]]]
     found = defaultdict(lambda: ([], []))
     columns = (runs.c.job_id, runs.c.scheduled_for, runs.c.reason)
-    statement = sa.select(*columns).where(runs.c.trigger == "schedule", _ours)
+    of_slots = (runs.c.trigger == "schedule", runs.c.scheduled_for.is_not(None))
+    statement = sa.select(*columns).where(*of_slots, _ours)
     for job_id, slot, reason in connection.execute(statement.order_by(*columns[:2])):
         slots, gaps = found[job_id]
         slots.append(slot)
@@ -278,7 +282,7 @@ def _overlapping(
     which: sa.ColumnElement[bool],
 ) -> Checked:
     def before(column: Any) -> Any:
-        return sa.func.lag(column).over(**within, order_by=order)
+        return sa.func.lag(column, type_=column.type).over(**within, order_by=order)
 
     spans = (
         sa.select(
