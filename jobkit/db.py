@@ -6,7 +6,6 @@ import json
 import logging
 import random
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -69,11 +68,13 @@ BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 class Database:
     """One database and its connections; `write()` and `read()` open transactions on it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, wakeups: bool = True) -> None:
         self.url = _parse(url)
+        self.wakeups = wakeups
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.name = self.url.render_as_string(hide_password=True)
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        self.engine.update_execution_options(jobkit_wakeups=wakeups)
         self.clock: Clock = SystemClock() if self.is_sqlite else ServerClock(self._server_now)
 
     @contextmanager
@@ -362,74 +363,3 @@ def lock_schema(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         # Held to the end of the transaction only, so it is safe behind PgBouncer.
         connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
-
-
-# Wake-ups
-
-
-CHANNEL = "jobkit"
-LOOK_SECONDS = 0.05
-LISTEN_SECONDS = 0.5
-
-
-def notify(connection: Connection) -> None:
-    """Wake those who wait, when this transaction commits; on SQLite they see the commit itself."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text(f"NOTIFY {CHANNEL}"))
-
-
-class Watch:
-    """Waits for somebody's commit. A wake-up may come for nothing; a missed one costs a poll."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._connection: Any = None
-        self._seen: int | None = None
-
-    def wait(self, stop: threading.Event, seconds: float) -> bool:
-        """Wait `seconds` at most, or until a commit or `stop`; say whether a commit woke us."""
-        clock = self._database.clock
-        until = clock.elapsed() + seconds
-        while not stop.is_set() and (left := until - clock.elapsed()) > 0:
-            try:
-                if self._woken(stop, left):
-                    return True
-            except Exception as error:  # noqa: BLE001 - drivers differ; polling goes on without it
-                log.debug("no wake-ups for now: %s", error)
-                self.close()
-                clock.wait(stop, left)
-        return False
-
-    def _woken(self, stop: threading.Event, left: float) -> bool:
-        if self._database.is_sqlite:
-            return self._committed(stop, min(left, LOOK_SECONDS))
-        if self._connection is None:
-            self._connection = _listen(self._database.url)
-        return any(
-            True for _ in self._connection.notifies(timeout=min(left, LISTEN_SECONDS), stop_after=1)
-        )
-
-    def _committed(self, stop: threading.Event, seconds: float) -> bool:
-        if self._connection is None:
-            self._connection = self._database.engine.raw_connection()
-        version = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
-        seen, self._seen = self._seen, version
-        if seen is not None and seen != version:
-            return True
-        self._database.clock.wait(stop, seconds)
-        return False
-
-    def close(self) -> None:
-        """Close the connection that listens."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-
-def _listen(url: URL) -> Any:
-    import psycopg
-
-    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = psycopg.connect(plain, autocommit=True, connect_timeout=10)
-    connection.execute(f"LISTEN {CHANNEL}")
-    return connection

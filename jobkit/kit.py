@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit import definition, migrations, settings, text, verify
 from jobkit.clock import SystemClock
-from jobkit.db import Database, Watch, notify
+from jobkit.db import Database
 from jobkit.errors import BadInput, CannotStart, JobFailed, JobkitError
 from jobkit.executors.target import resolve
 from jobkit.handles import (
@@ -41,6 +41,7 @@ from jobkit.states import RUN_STATUSES
 from jobkit.store import definitions, history, requests, workers
 from jobkit.store.definitions import Author, schedule_of
 from jobkit.verify import Finding
+from jobkit.wakeups import Watch, notify
 
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
@@ -53,7 +54,7 @@ def connect(url: str | None = None, *, source: str = "python", **overrides: Any)
     upgraded first; DatabaseUnavailable when it does not answer.
     """
     chosen = settings.load(db_url=url, **overrides)
-    database = Database(chosen.db_url)
+    database = Database(chosen.db_url, wakeups=chosen.wakeups)
     try:
         migrations.ensure(database)
     except JobkitError:

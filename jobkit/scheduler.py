@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
-from jobkit.db import Database, Watch, ensure_partitions, notify
+from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
 from jobkit.settings import Settings
 from jobkit.store import claims, dispatch, duties, history, workers
+from jobkit.wakeups import Watch, notify
 
 log = logging.getLogger("jobkit.scheduler")
 

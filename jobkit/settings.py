@@ -151,6 +151,11 @@ class Settings(BaseSettings):
         Path.home() / ".cache" / "jobkit" / "spool",
         "Where a worker keeps results that the database cannot take yet.",
     )
+    wakeups: bool = _setting(
+        "JOBKIT_WAKEUPS",
+        True,
+        "Whether commits wake schedulers and workers; `off`: they poll only.",
+    )
     host: str = _setting("JOBKIT_HOST", "127.0.0.1", "The address that the portal listens on.")
     port: int = _setting("JOBKIT_PORT", 8765, "The port of the portal.", ge=0, le=65535)
     token: str | None = _setting(

@@ -81,8 +81,9 @@ SEEDED: dict[str, tuple[object, ...]] = {
         "DROP INDEX uq_run_slot",
         (
             "INSERT INTO job_dispatch (job_id, status, created_at, scheduled_for, trigger, "
-            "available_at, reason, completed_at) SELECT job_id, 'SKIPPED', created_at, scheduled_for, "
-            f"trigger, available_at, 'x', created_at FROM job_dispatch WHERE id = {SOME}"
+            "available_at, reason, completed_at) SELECT job_id, 'SKIPPED', created_at, "
+            "scheduled_for, trigger, available_at, 'x', created_at FROM job_dispatch "
+            f"WHERE id = {SOME}"
         ),
     ),
     "a slot off the schedule": (
@@ -166,8 +167,8 @@ SEEDED: dict[str, tuple[object, ...]] = {
         "past its start deadline",
         (
             "INSERT INTO job_dispatch (job_id, status, created_at, trigger, available_at, "
-            "start_until) VALUES (1, 'PENDING', '2026-03-02 06:00:00', 'manual', '2026-03-02 06:00:00', "
-            "'2026-03-02 07:00:00')"
+            "start_until) VALUES (1, 'PENDING', '2026-03-02 06:00:00', 'manual', "
+            "'2026-03-02 06:00:00', '2026-03-02 07:00:00')"
         ),
     ),
     "a retry in the far future": (
@@ -182,9 +183,9 @@ SEEDED: dict[str, tuple[object, ...]] = {
         5,
         "1 chunks, the last with number 3",
         (
-            "INSERT INTO job_output (dispatch_id, attempt, seq, claimed_at, at, stream, text) SELECT "
-            "dispatch_id, attempt, 3, claimed_at, claimed_at, 'output', 'x' FROM job_execution_logs "
-            f"WHERE dispatch_id = {WON}"
+            "INSERT INTO job_output (dispatch_id, attempt, seq, claimed_at, at, stream, text) "
+            "SELECT dispatch_id, attempt, 3, claimed_at, claimed_at, 'output', 'x' "
+            f"FROM job_execution_logs WHERE dispatch_id = {WON}"
         ),
     ),
     "output that is gone": (

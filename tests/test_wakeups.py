@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 import jobkit
-from jobkit.db import Database, Watch
+from jobkit import wakeups
+from jobkit.db import Database
 from jobkit.kit import Kit
-from tests.test_processes import until
+from jobkit.wakeups import Watch
+from tests.postgres import execute
+from tests.test_processes import Processes, processes, until
+
+__all__ = ["processes"]
 
 LONG = 60.0
 
@@ -52,11 +59,65 @@ def test_a_connection_that_breaks_costs_a_poll_and_is_made_again(
     opened = Database(postgres_database)
     with closing(Watch(opened)) as watch:
         watch.wait(threading.Event(), 0.1)
-        watch._connection.close()
+        execute(
+            postgres_database,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE query = 'LISTEN jobkit' AND datname = current_database()",
+        )
         assert not watch.wait(threading.Event(), 0.2)
         watch.wait(threading.Event(), 0.1)
         with jobkit.connect(postgres_database) as other:
             other.add_job("hello", "hello.py")
+        assert watch.wait(threading.Event(), LONG)
+    opened.close()
+
+
+def test_switched_off_nothing_wakes_and_nobody_is_told(database: str) -> None:
+    opened = Database(database, wakeups=False)
+    with closing(Watch(opened)) as watch, jobkit.connect(database) as other:
+        other.add_job("hello", "hello.py")
+        assert not watch.wait(threading.Event(), 0.3)
+        assert watch._source is None
+    opened.close()
+
+
+def test_a_listener_that_hears_nothing_says_so_and_polls(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wakeups, "PING_SECONDS", 0.2)
+    # Behind PgBouncer in transaction mode the session that listens is somebody else's.
+    monkeypatch.setattr(wakeups, "notify", lambda _: None)
+    opened = Database(postgres_database)
+    with closing(Watch(opened)) as watch:
+        began = time.monotonic()
+        assert not watch.wait(threading.Event(), 0.5)
+        assert not watch.wait(threading.Event(), 0.1)
+        assert time.monotonic() - began >= 0.6
+    assert caplog.text.count("Polling instead") == 1
+    opened.close()
+
+
+def test_everything_works_at_poll_speed_without_wake_ups(
+    processes: Processes, kit: Kit, workplace: Path
+) -> None:
+    kit.add_job("each second", "hello.py", every="1s")
+    off = {"JOBKIT_WAKEUPS": "off"}
+    processes.start("scheduler", **off)
+    processes.start("worker", **off)
+    run = kit.submit("each second")
+    until(lambda: run.refresh().status == "COMPLETED")
+    until(lambda: len(kit.runs(status="COMPLETED")) >= 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_without_inotify_the_version_of_the_file_is_looked_at(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wakeups, "_bell", lambda _: None)
+    opened = Database(sqlite_database)
+    with closing(Watch(opened)) as watch, jobkit.connect(sqlite_database) as other:
+        watch.wait(threading.Event(), 0.1)
+        other.add_job("hello", "hello.py")
         assert watch.wait(threading.Event(), LONG)
     opened.close()
 

@@ -13,10 +13,10 @@ from rich.markup import escape
 from jobkit import text
 from jobkit.cli import options as o
 from jobkit.cli.show import document, err, out, pairs, print_json, runs_table, status, table
-from jobkit.db import Watch
 from jobkit.errors import JobFailed
 from jobkit.handles import Run
 from jobkit.kit import Kit
+from jobkit.wakeups import Watch
 
 Follow = Annotated[bool, typer.Option("--follow", help="Show the output while it is written.")]
 FOLLOW_SECONDS = 1.0

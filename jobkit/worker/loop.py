@@ -16,12 +16,13 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from jobkit.db import Database, Watch, notify
+from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
 from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
 from jobkit.store import claims, definitions, workers
 from jobkit.store.claims import Claim, Renewal
+from jobkit.wakeups import Watch, notify
 from jobkit.worker.attempt import Attempt, Order
 from jobkit.worker.heartbeat import Heartbeat, Held
 from jobkit.worker.spool import Chunk, Report, Spool

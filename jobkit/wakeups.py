@@ -1,0 +1,188 @@
+"""Wake-ups: somebody's commit ends a wait. They are hints: who waits also polls.
+
+PostgreSQL: LISTEN on a connection of its own. SQLite: inotify on the WAL on Linux, elsewhere
+`PRAGMA data_version` twenty times a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import select
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from jobkit.db import Database
+
+log = logging.getLogger("jobkit.wakeups")
+
+CHANNEL = "jobkit"
+LOOK_SECONDS = 0.05
+SLICE_SECONDS = 0.25
+PING_SECONDS = 2.0
+_IN_MODIFY = 0x002
+_IN_CREATE = 0x100
+
+
+def notify(connection: Connection) -> None:
+    """Wake those who wait, when this transaction commits; on SQLite they see the commit itself."""
+    wanted = connection.get_execution_options().get("jobkit_wakeups", True)
+    if wanted and connection.dialect.name == "postgresql":
+        connection.execute(sa.text(f"NOTIFY {CHANNEL}"))
+
+
+class Source(Protocol):
+    """Where wake-ups come from."""
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        """Wait for a commit, `seconds` or a little more; say whether one came."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class Watch:
+    """Waits for somebody's commit. A wake-up may come for nothing; a missed one costs a poll."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._source: Source | None = None
+        self._is_hopeless = not database.wakeups
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        """Wait `seconds` at most, or until a commit or `stop`; say whether a commit woke us."""
+        clock = self._database.clock
+        until = clock.elapsed() + seconds
+        while not stop.is_set() and (left := until - clock.elapsed()) > 0:
+            if self._is_hopeless:
+                clock.wait(stop, left)
+                return False
+            try:
+                if self._opened().wait(stop, min(left, SLICE_SECONDS)):
+                    return True
+            except Exception as error:  # noqa: BLE001 - drivers differ; polling goes on without it
+                log.debug("no wake-ups for now: %s", error)
+                self.close()
+                clock.wait(stop, left)
+        return False
+
+    def close(self) -> None:
+        """Close the connection that listens."""
+        source, self._source = self._source, None
+        if source is not None:
+            with contextlib.suppress(Exception):
+                source.close()
+
+    def _opened(self) -> Source:
+        if self._source is None:
+            if self._database.is_sqlite:
+                self._source = Commits(self._database)
+            else:
+                self._source = Channel(self._database)
+                if not self._source.is_heard():
+                    self._is_hopeless = True
+                    log.warning(
+                        "%s brings no wake-ups: NOTIFY is not heard, as behind PgBouncer in "
+                        "transaction mode. Polling instead.",
+                        self._database.name,
+                    )
+        return self._source
+
+
+class Channel:
+    """Notifications of PostgreSQL, on a connection outside of the pool."""
+
+    def __init__(self, database: Database) -> None:
+        import psycopg
+
+        self._database = database
+        plain = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._connection = psycopg.connect(plain, autocommit=True, connect_timeout=10)
+        self._connection.execute(f"LISTEN {CHANNEL}")
+
+    def is_heard(self) -> bool:
+        """Whether a notification of another connection arrives here."""
+        with self._database.write() as connection:
+            notify(connection)
+        return self._hear(PING_SECONDS)
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        return self._hear(seconds)
+
+    def _hear(self, seconds: float) -> bool:
+        heard = self._connection.notifies(timeout=seconds, stop_after=1)
+        return any(True for _ in heard)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Commits:
+    """Commits to a SQLite file, by any process."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Any = database.engine.raw_connection()
+        self._seen = self._version()
+        self._bell = _bell(database)
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        if self._bell is None:
+            self._database.clock.wait(stop, min(seconds, LOOK_SECONDS))
+        else:
+            self._bell.wait(seconds)
+        seen, self._seen = self._seen, self._version()
+        return seen != self._seen
+
+    def _version(self) -> int:
+        cursor = self._connection.cursor()
+        version: int = cursor.execute("PRAGMA data_version").fetchone()[0]
+        cursor.close()
+        return version
+
+    def close(self) -> None:
+        self._connection.close()
+        if self._bell is not None:
+            self._bell.close()
+
+
+class Bell:
+    """Rings when a file's WAL is written to: inotify on its folder (Linux)."""
+
+    def __init__(self, file: Path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._fd < 0:
+            raise OSError(ctypes.get_errno(), "inotify is not available")
+        folder = os.fsencode(file.parent)
+        if libc.inotify_add_watch(self._fd, folder, _IN_MODIFY | _IN_CREATE) < 0:
+            self.close()
+            raise OSError(ctypes.get_errno(), "inotify has no watch left")
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it rings, or for so long."""
+        # Events hold the name of the file; what others write into the folder rings for nothing,
+        # and the version of the database tells.
+        if select.select([self._fd], [], [], seconds)[0]:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._fd, 1 << 16)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _bell(database: Database) -> Bell | None:
+    if sys.platform != "linux" or database.url.database in (None, "", ":memory:"):
+        return None
+    try:
+        return Bell(Path(str(database.url.database)).absolute())
+    except (OSError, AttributeError) as error:
+        log.debug("%s; looking twenty times a second", error)
+        return None
