@@ -331,14 +331,19 @@ def _next_month(month: datetime) -> datetime:
 
 
 def insert_new(
-    connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]
-) -> list[int]:
-    """Insert rows with an `id`, leaving out those that a unique constraint already holds.
+    connection: Connection,
+    table: sa.Table,
+    rows: Sequence[dict[str, Any]],
+    returned: tuple[sa.ColumnElement[Any], ...],
+) -> Sequence[sa.Row[Any]]:
+    """Insert rows with the same keys, leaving out those that a unique constraint already holds.
 
-    Returns the ids of the rows that this caller inserted.
+    Returns columns of the rows that this caller inserted, in any order.
     """
-    statement = _insert_new(connection.dialect.name, table)
-    return [id_ for row in rows for id_ in connection.scalars(statement, row)]
+    if not rows:
+        return []
+    statement = _insert_once(connection.dialect.name, table).returning(*returned)
+    return connection.execute(statement, list(rows)).all()
 
 
 def insert_once(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
@@ -351,11 +356,6 @@ def insert_once(connection: Connection, table: sa.Table, rows: Sequence[dict[str
 def _insert_once(dialect: str, table: sa.Table) -> Any:
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     return insert(table).on_conflict_do_nothing()
-
-
-@cache
-def _insert_new(dialect: str, table: sa.Table) -> Any:
-    return _insert_once(dialect, table).returning(table.c.id)
 
 
 def lock_schema(connection: Connection) -> None:

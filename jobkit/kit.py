@@ -276,6 +276,16 @@ class Kit:
             notify(connection)
             return run_of(self, history.run(connection, run_id))
 
+    def submit_many(self, name: str, params: Sequence[dict[str, Any]]) -> list[int]:
+        """Make a manual run for each set of parameters, all or none; returns their ids in order."""
+        checked = [definition.params_column(given) for given in params]
+        with self.database.write() as connection:
+            job = definitions.by_name(connection, name)
+            now, user = self.clock.now(), self._user()
+            made = requests.submit_many(connection, job, checked, user, now)
+            notify(connection)
+        return made
+
     def run(self, run_id: int) -> Run:
         """Return one run; NotFound otherwise."""
         with self.database.read() as connection:

@@ -323,3 +323,19 @@ def test_a_backfill_of_nothing_says_so(stage: Stage) -> None:
     stage.job(every="1h")
     with pytest.raises(BadInput, match="no past slot"):
         stage.kit.backfill("sales", at("09:00"), at("10:00"))
+
+
+def test_many_runs_are_made_at_once_each_with_its_parameters(stage: Stage) -> None:
+    stage.job(params={"region": "north"}, overlap="allow")
+    made = stage.kit.submit_many("sales", [{"day": day} for day in range(1200)])
+    assert len(made) == 1200
+    assert made == sorted(made)
+    params = [run.params for run in stage.runs()]
+    assert params == [{"region": "north", "day": day} for day in range(1200)]
+
+
+def test_of_many_runs_none_is_made_when_one_cannot_be(stage: Stage) -> None:
+    stage.job()
+    with pytest.raises(BadInput):
+        stage.kit.submit_many("sales", [{"day": 1}, {"day": object()}])
+    assert stage.runs() == []

@@ -8,6 +8,7 @@ import pytest
 
 from jobkit import scheduler
 from jobkit.states import CAUGHT_UP
+from jobkit.store.dispatch import BATCH
 from tests.stage import Stage, at
 
 
@@ -53,11 +54,11 @@ def test_a_tick_says_when_to_come_again(stage: Stage) -> None:
 
 
 def test_more_jobs_than_a_batch_ask_for_another_tick(stage: Stage) -> None:
-    for number in range(120):
+    for number in range(2 * BATCH + 20):
         stage.job(f"job {number:03d}", daily="06:30")
     first = stage.tick(at("06:30"))
-    assert (len(first.dispatched), first.again) == (50, True)
-    assert len(stage.tick().dispatched) == 50
+    assert (len(first.dispatched), first.again) == (BATCH, True)
+    assert len(stage.tick().dispatched) == BATCH
     assert len(stage.tick().dispatched) == 20
     assert stage.tick().dispatched == ()
 

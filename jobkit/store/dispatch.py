@@ -18,7 +18,9 @@ from jobkit.schedule import Gap, look
 from jobkit.states import CAUGHT_UP, Earlier, Ending
 from jobkit.store.definitions import schedule_of
 
-BATCH = 50
+BATCH = 200
+Slot = tuple[int, datetime]
+"""A job's id and an instant of its schedule."""
 
 PENDING: sa.ColumnElement[str] = sa.literal_column("'PENDING'", sa.Text)
 IN_PROGRESS: sa.ColumnElement[str] = sa.literal_column("'IN_PROGRESS'", sa.Text)
@@ -38,7 +40,7 @@ class Dispatched:
 
 
 def dispatch(connection: Connection, now: datetime, *, patience: timedelta) -> Dispatched:
-    """Turn the due slots of up to 50 jobs into runs, in this one transaction.
+    """Turn the due slots of up to 200 jobs into runs, in this one transaction.
 
     1. Take due jobs that no other scheduler holds.
     2. Read their unfinished runs.
@@ -51,20 +53,17 @@ def dispatch(connection: Connection, now: datetime, *, patience: timedelta) -> D
     """
     due = _due(connection, now)
     unfinished = _unfinished(connection, [job.id for job in due])
-    made: list[int] = []
-    for job in due:
-        window = timedelta(seconds=job.misfire_window_seconds)
-        gap = look(
-            schedule_of(job),
-            job.slots_until,
-            now,
-            policy=job.misfire_policy,
-            window=window,
-            patience=patience,
-        )
-        made += _make_runs(connection, job, gap, unfinished[job.id], now)
-        _advance(connection, job, gap, now)
-    return Dispatched(len(due), tuple(made))
+    gaps = [(job, _gap(job, now, patience)) for job in due]
+    decided = [_decide(job, gap, unfinished[job.id], now) for job, gap in gaps]
+    rows = [row for made, _ in decided for row in made]
+    made = _insert(connection, rows)
+    for _, replaced in decided:
+        for slot, earlier in replaced.items():
+            if slot in made:  # else it has its run: a repeat after an ambiguous commit
+                _replace(connection, earlier, made[slot], now)
+    _advance(connection, gaps, now)
+    pending = {(row["job_id"], row["scheduled_for"]) for row in rows if row["status"] == "PENDING"}
+    return Dispatched(len(due), tuple(id_ for slot, id_ in made.items() if slot in pending))
 
 
 def next_due(connection: Connection) -> datetime | None:
@@ -109,28 +108,44 @@ _UNFINISHED = (
 )
 
 
-def _make_runs(
-    connection: Connection, job: Row[Any], gap: Gap, unfinished: list[Earlier], now: datetime
-) -> list[int]:
-    made = []
-    insert_new(connection, runs, list(_missed_rows(job, gap, now)))
+def _gap(job: Row[Any], now: datetime, patience: timedelta) -> Gap:
+    return look(
+        schedule_of(job),
+        job.slots_until,
+        now,
+        policy=job.misfire_policy,
+        window=timedelta(seconds=job.misfire_window_seconds),
+        patience=patience,
+    )
+
+
+def _decide(
+    job: Row[Any], gap: Gap, unfinished: list[Earlier], now: datetime
+) -> tuple[list[dict[str, Any]], dict[Slot, tuple[int, ...]]]:
+    """Return the rows of a gap's slots, and which unfinished runs each of them replaces.
+
+    Slots of one gap do not mind each other: all but the last are caught up.
+    """
+    rows = list(_missed_rows(job, gap, now))
+    replaced: dict[Slot, tuple[int, ...]] = {}
     behind = gap.next_run is not None and gap.next_run <= now
     for slot in gap.run:
         catching_up = behind or slot != gap.run[-1]
         decided = states.overlap(job.overlap_policy, _minded(unfinished, catching_up))
         if decided.skip_reason:
-            row = closed_row(job, slot, now, "SKIPPED", decided.skip_reason)
-            insert_new(connection, runs, [row])
+            rows.append(closed_row(job, slot, now, "SKIPPED", decided.skip_reason))
             continue
-        row = slot_row(job, slot, now) | ({"reason": CAUGHT_UP} if catching_up else {})
-        ids = insert_new(connection, runs, [row])
-        if not ids:
-            continue  # the slot has its run: a repeat after an ambiguous commit
-        _replace(connection, decided.replaces, ids[0], now)
-        unfinished = [run for run in unfinished if run.id not in decided.replaces]
-        unfinished.append(Earlier(ids[0], "PENDING", "schedule", row.get("reason")))
-        made += ids
-    return made
+        rows.append(slot_row(job, slot, now, reason=CAUGHT_UP if catching_up else None))
+        if decided.replaces:
+            replaced[job.id, slot] = decided.replaces
+    return rows, replaced
+
+
+def _insert(connection: Connection, rows: list[dict[str, Any]]) -> dict[Slot, int]:
+    """Insert the rows of slots; returns the ids of those that were not there yet."""
+    returned = (runs.c.job_id, runs.c.scheduled_for, runs.c.id)
+    made = insert_new(connection, runs, rows, returned)
+    return {(row.job_id, row.scheduled_for): row.id for row in made}
 
 
 def _minded(unfinished: list[Earlier], catching_up: bool) -> list[Earlier]:
@@ -150,13 +165,18 @@ def run_row(job: Row[Any], now: datetime, **values: Any) -> dict[str, Any]:
         "queue": job.queue,
         "priority": job.priority,
         "lane": None if job.overlap_policy == "allow" else 0,
+        "start_until": None,
+        "completed_at": None,
+        "reason": None,
         "max_retries": job.max_retries,
         "retry_delay_seconds": job.retry_delay_seconds,
         "on_worker_lost": job.on_worker_lost,
     } | values
 
 
-def slot_row(job: Row[Any], slot: datetime, now: datetime) -> dict[str, Any]:
+def slot_row(
+    job: Row[Any], slot: datetime, now: datetime, reason: str | None = None
+) -> dict[str, Any]:
     """Return the row of a slot that is to run; its start deadline counts from the slot."""
     deadline = job.start_deadline_seconds
     return run_row(
@@ -164,6 +184,7 @@ def slot_row(job: Row[Any], slot: datetime, now: datetime) -> dict[str, Any]:
         now,
         trigger="schedule",
         scheduled_for=slot,
+        reason=reason,
         start_until=None if deadline is None else slot + timedelta(seconds=deadline),
     )
 
@@ -219,12 +240,19 @@ def wish_cancel(
     return connection.execute(statement).rowcount
 
 
-def _advance(connection: Connection, job: Row[Any], gap: Gap, now: datetime) -> bool:
-    values = {"slots_until": gap.cursor, "next_run": gap.next_run}
-    if gap.run:
-        values["last_dispatched_at"] = now
-    guard = {"of": job.id, "from": job.slots_until}
-    return connection.execute(_ADVANCE, guard | values).rowcount == 1
+def _advance(connection: Connection, gaps: Sequence[tuple[Row[Any], Gap]], now: datetime) -> None:
+    moves = [
+        {
+            "of": job.id,
+            "from": job.slots_until,
+            "slots_until": gap.cursor,
+            "next_run": gap.next_run,
+            "last_dispatched_at": now if gap.run else job.last_dispatched_at,
+        }
+        for job, gap in gaps
+    ]
+    if moves:
+        connection.execute(_ADVANCE, moves)
 
 
 _ADVANCE = jobs.update().where(

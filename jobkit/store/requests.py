@@ -25,7 +25,26 @@ def submit(
     """Make a manual run; it is never skipped, it waits its turn. Returns its id."""
     merged = {**(job.params or {}), **(params or {})} or None
     row = run_row(job, now, trigger="manual", params=merged, requested_by=by)
-    return insert_new(connection, runs, [row])[0]
+    (made,) = insert_new(connection, runs, [row], (runs.c.id,))
+    return int(made.id)
+
+
+def submit_many(
+    connection: Connection,
+    job: Row[Any],
+    many: Sequence[dict[str, Any] | None],
+    by: str,
+    now: datetime,
+) -> list[int]:
+    """Make a manual run for each set of parameters, in their order. Returns the ids."""
+    own = job.params or {}
+    rows = [
+        run_row(
+            job, now, trigger="manual", params={**own, **(given or {})} or None, requested_by=by
+        )
+        for given in many
+    ]
+    return sorted(row.id for row in insert_new(connection, runs, rows, (runs.c.id,)))
 
 
 def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> None:
@@ -74,7 +93,8 @@ def repeat(connection: Connection, run_id: int, by: str, now: datetime) -> int:
         retry_of=run_id,
         requested_by=by,
     )
-    return insert_new(connection, runs, [row])[0]
+    (made,) = insert_new(connection, runs, [row], (runs.c.id,))
+    return int(made.id)
 
 
 def successful_slots(
@@ -117,7 +137,7 @@ def backfill(
         )
         for index, slot in enumerate(slots)
     ]
-    return insert_new(connection, runs, rows)
+    return sorted(row.id for row in insert_new(connection, runs, rows, (runs.c.id,)))
 
 
 def abandon(connection: Connection, job_id: int, now: datetime) -> None:
