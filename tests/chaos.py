@@ -86,15 +86,16 @@ class Day:
         self.programs: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
         self.stopped: list[tuple[float, subprocess.Popen[bytes]]] = []
 
-    def live(self, seconds: float) -> Result:
+    def live(self, seconds: float, workers: int) -> Result:
         """Start everything, break things for so long, let it settle, and look."""
         migrations.upgrade(self.url)
         os.chdir(self.folder)
         self._define()
-        for kind, count in (("scheduler", 2), ("worker", 4)):
+        for kind, count in (("scheduler", 2), ("worker", workers)):
             for _ in range(count):
                 self._start(kind)
         try:
+            self._wait_for_the_first_script()
             self._break_things(seconds)
             self._settle()
             self._look()
@@ -129,12 +130,17 @@ class Day:
         log.close()
         self.programs[kind].append(process)
 
+    def _wait_for_the_first_script(self) -> None:
+        until = time.monotonic() + SETTLING_SECONDS
+        while not (self.folder / "ledger").exists():
+            assert time.monotonic() < until, (self.folder / "log").read_text("utf-8", "replace")
+            time.sleep(0.1)
+
     def _break_things(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         faults: list[Callable[[], None]] = [self._kill, self._kill, self._stop]
         if self.server is not None:
             faults += [self._cut, self._crash]
-        time.sleep(3)
         while time.monotonic() < until:
             self.rng.choice(faults)()
             self._wake_up()
@@ -268,18 +274,18 @@ def _odd(run: Run | None, attempt: int, begins: list[float], words: str) -> Iter
         yield f"ledger: {words} began before its slot"
 
 
-def chaos(on: str, seconds: float, seed: int) -> Result:
+def chaos(on: str, seconds: float, seed: int, workers: int = 4) -> Result:
     """Live a bad day on a fresh database."""
     here = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="jobkit-chaos-") as name:
         folder = Path(name).resolve()
         try:
             if on == "sqlite":
-                return Day(f"sqlite:///{folder}/jobkit.db", folder, seed).live(seconds)
+                return Day(f"sqlite:///{folder}/jobkit.db", folder, seed).live(seconds, workers)
             server = start_server(always=True)
             assert server is not None
             try:
-                return Day(server.url("postgres"), folder, seed, server).live(seconds)
+                return Day(server.url("postgres"), folder, seed, server).live(seconds, workers)
             finally:
                 server.stop()
         finally:

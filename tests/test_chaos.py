@@ -11,10 +11,10 @@ KINDS = ("sqlite", "postgresql")
 
 @pytest.mark.parametrize("on", KINDS)
 def test_ten_bad_seconds_break_no_law(on: str) -> None:
-    result = chaos(on, seconds=10, seed=7)
+    result = chaos(on, seconds=10, seed=7, workers=2)
     assert result.breaches == []
     assert sum(result.faults.values()) >= 5
-    assert result.runs["COMPLETED"] >= 20
+    assert result.runs["COMPLETED"] >= 5
 
 
 @pytest.mark.soak
