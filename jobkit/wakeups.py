@@ -27,6 +27,8 @@ CHANNEL = "jobkit"
 LOOK_SECONDS = 0.05
 SLICE_SECONDS = 0.25
 PING_SECONDS = 2.0
+COMMIT_SECONDS = 0.001
+COMMIT_LOOKS = 50
 _IN_MODIFY = 0x002
 _IN_CREATE = 0x100
 
@@ -136,8 +138,14 @@ class Commits:
     def wait(self, stop: threading.Event, seconds: float) -> bool:
         if self._bell is None:
             self._database.clock.wait(stop, min(seconds, LOOK_SECONDS))
-        else:
-            self._bell.wait(seconds)
+        elif self._bell.wait(seconds):
+            # What is written to the WAL can be seen only when it has reached the disk.
+            for _ in range(COMMIT_LOOKS):
+                if self._is_changed() or stop.wait(COMMIT_SECONDS):
+                    return True
+        return self._is_changed()
+
+    def _is_changed(self) -> bool:
         seen, self._seen = self._seen, self._version()
         return seen != self._seen
 
@@ -157,6 +165,7 @@ class Bell:
     """Rings when a file's WAL is written to: inotify on its folder (Linux)."""
 
     def __init__(self, file: Path) -> None:
+        self._wal = os.fsencode(f"{file.name}-wal")
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
@@ -166,13 +175,12 @@ class Bell:
             self.close()
             raise OSError(ctypes.get_errno(), "inotify has no watch left")
 
-    def wait(self, seconds: float) -> None:
-        """Wait until it rings, or for so long."""
-        # Events hold the name of the file; what others write into the folder rings for nothing,
-        # and the version of the database tells.
-        if select.select([self._fd], [], [], seconds)[0]:
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._fd, 1 << 16)
+    def wait(self, seconds: float) -> bool:
+        """Wait until it rings, or for so long; say whether it rang."""
+        if not select.select([self._fd], [], [], seconds)[0]:
+            return False
+        # Each event holds the name of its file: what else is written in the folder is no ring.
+        return self._wal in os.read(self._fd, 1 << 16)
 
     def close(self) -> None:
         os.close(self._fd)

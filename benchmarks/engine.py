@@ -1,0 +1,244 @@
+"""How fast the engine is, beside raw SQL that does the same, in one run.
+
+    uv run python -m benchmarks.engine --on sqlite
+    uv run python -m benchmarks.engine --on postgresql
+
+Each measure is taken several times, in turn with its baseline; printed are medians and the spread.
+Databases are as durable as in production: SQLite with synchronous FULL, PostgreSQL as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+import jobkit
+from jobkit import migrations, scheduler
+from jobkit.kit import Kit
+from jobkit.store import claims, definitions
+from jobkit.store.claims import Result
+from jobkit.wakeups import Watch
+
+ROUNDS = 5
+CLAIM = """
+UPDATE job_dispatch SET status = 'IN_PROGRESS', worker_id = 'raw', claimed_at = :now,
+ lease_until = :now, attempt = attempt + 1 WHERE id IN (SELECT id FROM job_dispatch
+ WHERE status = 'PENDING' AND queue = 'default' ORDER BY priority DESC, available_at, id
+ LIMIT :most {skip}) RETURNING id
+"""
+END = "UPDATE job_dispatch SET status = 'COMPLETED', completed_at = :now WHERE id = :id"
+LOG = (
+    "INSERT INTO job_execution_logs (job_id, run_time, status, dispatch_id, attempt, claimed_at)"
+    " VALUES (1, :now, 'SUCCESS', :id, 1, :now)"
+)
+
+
+class Bench:
+    """One database and the measures on it."""
+
+    def __init__(self, kit: Kit) -> None:
+        self.kit = kit
+        self.rng = random.Random(1)
+
+    def fill(self, count: int) -> None:
+        self.kit.submit_many("any", [{}] * count)
+
+    def add_jobs(self, count: int) -> None:
+        """Add hourly jobs in one transaction."""
+        now = self.kit.clock.now()
+        author = definitions.Author("bench", "benchmarks")
+        with self.kit.database.write() as connection:
+            for number in range(count):
+                values = {
+                    "name": f"job {number}",
+                    "script_path": "any.py",
+                    "schedule_type": "interval",
+                    "interval_seconds": 3600,
+                    "anchor_at": now,
+                    "slots_until": now,
+                    "next_run": now + timedelta(hours=1),
+                    "created_at": now,
+                    "overlap_policy": "allow",
+                }
+                definitions.insert(connection, values, now, author)
+
+    def claim_and_finish(self, count: int = 2000, batch: int = 20) -> float:
+        """Claim in batches and finish one by one, as a worker does; pairs a second."""
+        self.fill(count)
+        database, clock = self.kit.database, self.kit.clock
+        began = time.perf_counter()
+        for _ in range(count // batch):
+            with database.write() as connection:
+                taken = claims.claim(
+                    connection,
+                    clock.now(),
+                    worker_id="bench",
+                    queue="default",
+                    lease=timedelta(minutes=1),
+                    limit=batch,
+                )
+            with database.write() as connection:
+                for claim in taken:
+                    now = clock.now()
+                    claims.finish(connection, claim, Result("exit", now, now, 0), now, self.rng)
+        return count / (time.perf_counter() - began)
+
+    def raw_claim_and_finish(self, count: int = 2000, batch: int = 20) -> float:
+        """The same by SQL written for it, without a fence, states or retries."""
+        self.fill(count)
+        database = self.kit.database
+        skip = "" if database.is_sqlite else "FOR UPDATE SKIP LOCKED"
+        take, end, log = (sa.text(text) for text in (CLAIM.format(skip=skip), END, LOG))
+        began = time.perf_counter()
+        for _ in range(count // batch):
+            now = self.kit.clock.now().replace(tzinfo=None).isoformat(" ", "microseconds")
+            with database.write() as connection:
+                ids = connection.scalars(take, {"now": now, "most": batch}).all()
+            with database.write() as connection:
+                rows = [{"now": now, "id": id_} for id_ in ids]
+                connection.execute(end, rows)
+                connection.execute(log, rows)
+        return count / (time.perf_counter() - began)
+
+    def dispatch(self, count: int = 10_000) -> float:
+        """Dispatch so many jobs that come due in one second; seconds."""
+        database, now = self.kit.database, self.kit.clock.now()
+        with database.write() as connection:
+            connection.execute(sa.text("DELETE FROM job_dispatch"))
+            due = {"now": (now - timedelta(seconds=1)).replace(tzinfo=None)}
+            connection.execute(
+                sa.text(
+                    "UPDATE scheduled_jobs SET next_run = :now, anchor_at = :now, "
+                    "slots_until = :before WHERE schedule_type = 'interval'"
+                ).bindparams(
+                    sa.bindparam("now", type_=sa.DateTime()),
+                    sa.bindparam("before", type_=sa.DateTime()),
+                ),
+                due | {"before": due["now"] - timedelta(minutes=1)},
+            )
+        began = time.perf_counter()
+        made = 0
+        while True:
+            with database.write() as connection:
+                done = scheduler.tick(connection, now, self.kit.settings)
+            made += len(done.dispatched)
+            if not done.again:
+                break
+        assert made == count, made
+        return time.perf_counter() - began
+
+    def submit(self, count: int = 300) -> float:
+        """Submit runs one by one; runs a second."""
+        began = time.perf_counter()
+        for _ in range(count):
+            self.kit.submit("any")
+        return count / (time.perf_counter() - began)
+
+    def submit_many(self, count: int = 20_000) -> float:
+        """Submit runs in one call; runs a second."""
+        began = time.perf_counter()
+        self.fill(count)
+        return count / (time.perf_counter() - began)
+
+    def wake_up(self, count: int = 50) -> float:
+        """From a commit to the wake-up of somebody who waits; milliseconds, the 98th percentile."""
+        woken, ready, over = (threading.Event() for _ in range(3))
+        heard: list[float] = []
+        taken: list[float] = []
+
+        def wait() -> None:
+            with closing(Watch(self.kit.database)) as watch:
+                watch.wait(threading.Event(), 0.1)
+                while not over.is_set():
+                    ready.set()
+                    watch.wait(threading.Event(), 1)
+                    heard.append(time.perf_counter())
+                    woken.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        for _ in range(count):
+            ready.wait()
+            ready.clear()
+            time.sleep(0.02)
+            woken.clear()
+            self.kit.submit("any")
+            began = time.perf_counter()
+            woken.wait(10)
+            taken.append(max(0.0, heard[-1] - began) * 1000)
+        over.set()
+        self.kit.submit("any")
+        thread.join()
+        return statistics.quantiles(taken, n=50)[-1]
+
+
+def measure(name: str, unit: str, *takes: tuple[str, Callable[[], float]]) -> None:
+    """Take each in turn, several times; print the medians, the spread and the first by the last."""
+    values: dict[str, list[float]] = {label: [] for label, _ in takes}
+    for _ in range(ROUNDS):
+        for label, take in takes:
+            values[label].append(take())
+    shown = [
+        f"{label} {statistics.median(taken):,.1f} ({min(taken):,.1f} to {max(taken):,.1f})"
+        for label, taken in values.items()
+    ]
+    medians = [statistics.median(taken) for taken in values.values()]
+    ratio = f"; {medians[0] / medians[-1]:.2f} of it" if len(medians) > 1 else ""
+    print(f"{name:34} {unit:6} {', '.join(shown)}{ratio}", flush=True)
+
+
+def run(url: str, folder: Path) -> None:
+    """Measure on one database."""
+    os.chdir(folder)
+    (folder / "any.py").write_text("", "utf-8")
+    migrations.upgrade(url)
+    with jobkit.connect(url) as kit:
+        bench = Bench(kit)
+        kit.add_job("any", "any.py", overlap="allow")
+        measure(
+            "claim and finish",
+            "1/s",
+            ("jobkit", bench.claim_and_finish),
+            ("raw SQL", bench.raw_claim_and_finish),
+        )
+        measure("submit, one by one", "1/s", ("jobkit", bench.submit))
+        measure("submit_many, 20,000", "1/s", ("jobkit", bench.submit_many))
+        measure("wake-up after a commit", "ms", ("jobkit", bench.wake_up))
+        bench.add_jobs(10_000)
+        measure("dispatch 10,000 due jobs", "s", ("jobkit", bench.dispatch))
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--on", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--url", help="a database of your own; it is filled")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="jobkit-bench-") as name:
+        folder = Path(name)
+        if given.url or given.on == "sqlite":
+            run(given.url or f"sqlite:///{folder}/jobkit.db", folder)
+            return
+        from tests.postgres import start_server
+
+        server = start_server(always=True)
+        assert server is not None
+        try:
+            run(server.url("postgres"), folder)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
