@@ -141,8 +141,10 @@ class Commits:
         elif self._bell.wait(seconds):
             # What is written to the WAL can be seen only when it has reached the disk.
             for _ in range(COMMIT_LOOKS):
-                if self._is_changed() or stop.wait(COMMIT_SECONDS):
+                if self._is_changed():
                     return True
+                if self._database.clock.wait(stop, COMMIT_SECONDS):
+                    return False
         return self._is_changed()
 
     def _is_changed(self) -> bool:

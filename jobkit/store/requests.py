@@ -23,10 +23,7 @@ def submit(
     connection: Connection, job: Row[Any], params: dict[str, Any] | None, by: str, now: datetime
 ) -> int:
     """Make a manual run; it is never skipped, it waits its turn. Returns its id."""
-    merged = {**(job.params or {}), **(params or {})} or None
-    row = run_row(job, now, trigger="manual", params=merged, requested_by=by)
-    (made,) = insert_new(connection, runs, [row], (runs.c.id,))
-    return int(made.id)
+    return submit_many(connection, job, [params], by, now)[0]
 
 
 def submit_many(
@@ -44,7 +41,7 @@ def submit_many(
         )
         for given in many
     ]
-    return sorted(row.id for row in insert_new(connection, runs, rows, (runs.c.id,)))
+    return _make(connection, rows)
 
 
 def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> None:
@@ -93,8 +90,7 @@ def repeat(connection: Connection, run_id: int, by: str, now: datetime) -> int:
         retry_of=run_id,
         requested_by=by,
     )
-    (made,) = insert_new(connection, runs, [row], (runs.c.id,))
-    return int(made.id)
+    return _make(connection, [row])[0]
 
 
 def successful_slots(
@@ -137,13 +133,18 @@ def backfill(
         )
         for index, slot in enumerate(slots)
     ]
-    return sorted(row.id for row in insert_new(connection, runs, rows, (runs.c.id,)))
+    return _make(connection, rows)
 
 
 def abandon(connection: Connection, job_id: int, now: datetime) -> None:
     """End what a deleted job still has waiting, and ask for what runs to be ended."""
     cancel_pending(connection, runs.c.job_id == job_id, now, "the job was deleted")
     wish_cancel(connection, runs.c.job_id == job_id, now, "the job was deleted")
+
+
+def _make(connection: Connection, rows: list[dict[str, Any]]) -> list[int]:
+    """Insert runs; returns their ids, in the order of the rows."""
+    return sorted(row.id for row in insert_new(connection, runs, rows, (runs.c.id,)))
 
 
 def _run(connection: Connection, run_id: int) -> Row[Any]:
