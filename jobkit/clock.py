@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from jobkit.errors import DatabaseUnavailable
+
 RELOOK_SECONDS = 60.0
 
 
@@ -53,19 +55,29 @@ class SystemClock:
 class ServerClock(SystemClock):
     """A database server's clock: its last answer plus the stopwatch, asked again each minute.
 
-    Hosts that disagree about the date then still agree about slots and leases.
+    Hosts that disagree about the date then still agree about slots and leases. While the server
+    is away its last answer still holds; before the first one, DatabaseUnavailable.
     """
 
     def __init__(self, ask: Callable[[], datetime]) -> None:
         self._ask = ask
         self._lock = threading.Lock()
-        self._looked_at = float("-inf")
-        self._server_now = datetime.min.replace(tzinfo=UTC)
+        self._look_at = float("-inf")
+        self._heard: tuple[datetime, float] | None = None
 
     def now(self) -> datetime:
         with self._lock:
-            if self.elapsed() - self._looked_at > RELOOK_SECONDS:
-                before = self.elapsed()
-                self._server_now = self._ask()
-                self._looked_at = before
-            return self._server_now + timedelta(seconds=self.elapsed() - self._looked_at)
+            if self._heard is None or self.elapsed() > self._look_at:
+                self._heard = self._look()
+            server_now, heard_at = self._heard
+            return server_now + timedelta(seconds=self.elapsed() - heard_at)
+
+    def _look(self) -> tuple[datetime, float]:
+        before = self.elapsed()
+        self._look_at = before + RELOOK_SECONDS
+        try:
+            return self._ask(), before
+        except DatabaseUnavailable:
+            if self._heard is None:
+                raise
+            return self._heard

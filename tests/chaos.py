@@ -208,6 +208,9 @@ class Day:
             ]
             found += _ledger(self.folder / "ledger", kit, self.result)
         found += [f"run {run.id} is {run.status}" for run in runs if not run.is_final]
+        for kind, programs in self.programs.items():
+            codes = [program.poll() for program in programs]
+            found += [f"a {kind} ended by itself with {code}" for code in codes if code is not None]
         left = [pid for pid, it in carriers() if it.get("PWD") == str(self.folder)]
         found += [f"process {pid} is left" for pid in left]
         found += [f"{path} was not delivered" for path in self.folder.glob("spool/*/*.json")]

@@ -10,7 +10,7 @@ from typing import Any
 from jobkit import scheduler
 from jobkit.handles import Job, Run
 from jobkit.kit import Kit
-from jobkit.store import claims
+from jobkit.store import claims, workers
 from jobkit.store.claims import Claim, Renewal, Result
 from jobkit.testing import ManualClock, connect_at
 
@@ -39,6 +39,14 @@ class Stage:
             self.clock.turn_to(now)
         with self.kit.database.write() as connection:
             return scheduler.tick(connection, self.clock.now(), self.kit.settings)
+
+    def register(self, worker: str = "w1") -> None:
+        row = {
+            "worker_id": worker, "hostname": "laptop", "platform": "Linux", "process_id": 1,
+            "queues": "default", "slots": 4, "version": "0",
+        }  # fmt: skip
+        with self.kit.database.write() as connection:
+            workers.register(connection, self.clock.now(), row)
 
     def claim(self, worker: str = "w1", limit: int = 1, queue: str = "default") -> list[Claim]:
         with self.kit.database.write() as connection:

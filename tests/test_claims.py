@@ -109,10 +109,22 @@ def test_a_heartbeat_keeps_the_lease(stage: Stage) -> None:
     stage.job()
     stage.kit.submit("sales")
     claim = stage.claim_one()
+    stage.register("w1")
     for minute in ("06:00:50", "06:01:40", "06:02:30"):
         stage.clock.turn_to(at(minute))
         assert stage.renew("w1", claim).held == {(claim.run_id, 1)}
         assert stage.tick().rescued == 0
+
+
+def test_a_worker_whose_row_is_gone_renews_nothing(stage: Stage) -> None:
+    stage.job()
+    stage.kit.submit("sales")
+    claim = stage.claim_one("w1")
+    assert stage.renew("w1", claim).is_registered is False
+    assert stage.renew("w1", claim).held == frozenset()
+    stage.register("w1")
+    assert stage.renew("w1", claim).is_registered is True
+    assert stage.renew("w1", claim).held == {(claim.run_id, 1)}
 
 
 def test_a_lapsed_lease_is_rescued_after_the_grace_and_not_before(stage: Stage) -> None:
@@ -159,6 +171,7 @@ def test_a_cancel_of_a_running_run_reaches_its_worker_with_the_heartbeat(stage: 
     stage.job()
     run = stage.kit.submit("sales")
     claim = stage.claim_one()
+    stage.register()
     assert run.cancel().wants_cancel
     assert stage.renew("w1", claim).cancelled == {(claim.run_id, 1)}
     stage.finish(claim, "cancel", None)

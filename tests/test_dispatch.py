@@ -179,6 +179,7 @@ def test_replace_cancels_what_runs_and_the_new_run_waits_for_its_end(stage: Stag
     stage.job(every="10m", overlap="replace")
     stage.tick(at("06:10"))
     running = stage.claim_one()
+    stage.register()
     stage.tick(at("06:20"))
     assert stage.renew("w1", running).cancelled == {(running.run_id, 1)}
     assert stage.claim() == []

@@ -6,17 +6,8 @@ from datetime import timedelta
 
 from jobkit import scheduler
 from jobkit.scheduler import DUTIES, Scheduler
-from jobkit.store import duties, workers
+from jobkit.store import duties
 from tests.stage import Stage
-
-
-def register(stage: Stage, name: str = "w1") -> None:
-    row = {
-        "worker_id": name, "hostname": "laptop", "platform": "Linux", "process_id": 1,
-        "queues": "default", "slots": 4, "version": "0",
-    }  # fmt: skip
-    with stage.kit.database.write() as connection:
-        workers.register(connection, stage.clock.now(), row)
 
 
 def test_a_duty_is_done_by_whoever_moves_its_time(stage: Stage) -> None:
@@ -32,7 +23,7 @@ def test_a_duty_is_done_by_whoever_moves_its_time(stage: Stage) -> None:
 
 
 def test_a_worker_without_a_heartbeat_is_marked_offline_after_the_threshold(stage: Stage) -> None:
-    register(stage)
+    stage.register()
     made = Scheduler(stage.kit.database, stage.kit.settings)
     stage.clock.turn(timedelta(seconds=180))
     made.step()
@@ -43,7 +34,7 @@ def test_a_worker_without_a_heartbeat_is_marked_offline_after_the_threshold(stag
 
 
 def test_a_worker_that_beats_again_is_online_again(stage: Stage) -> None:
-    register(stage)
+    stage.register()
     stage.clock.turn(timedelta(hours=1))
     Scheduler(stage.kit.database, stage.kit.settings).step()
     assert stage.kit.workers()[0].status == "OFFLINE"
@@ -52,7 +43,7 @@ def test_a_worker_that_beats_again_is_online_again(stage: Stage) -> None:
 
 
 def test_workers_that_left_long_ago_are_forgotten(stage: Stage) -> None:
-    register(stage)
+    stage.register()
     made = Scheduler(stage.kit.database, stage.kit.settings)
     stage.clock.turn(timedelta(hours=1))
     made.step()

@@ -19,6 +19,7 @@ import pytest
 from jobkit import migrations
 from jobkit.handles import Run
 from jobkit.kit import Kit, connect
+from jobkit.models import workers
 from tests.postgres import start_server
 
 SOON = 40.0
@@ -220,6 +221,24 @@ def test_a_worker_that_slept_past_its_lease_has_killed_its_child_and_writes_noth
     assert run.refresh().status == "COMPLETED"
 
 
+def test_a_worker_whose_row_was_deleted_gives_up_its_runs_and_takes_a_new_name(
+    processes: Processes, kit: Kit, workplace: Path
+) -> None:
+    run, is_gone = hanging_run(kit, workplace)
+    processes.start("scheduler")
+    processes.start("worker", "--name", "deleted")
+    until(lambda: is_written(workplace / "pids"))
+    (before,) = kit.workers()
+    with kit.database.write() as connection:
+        connection.execute(workers.delete())
+    until(is_gone, 10)
+    until(lambda: ended(run))
+    (after,) = kit.workers()
+    assert after.worker_id.startswith("deleted-")
+    assert after.worker_id != before.worker_id
+    assert [item.status for item in run.attempts()] == ["LOST", "SUCCESS"]
+
+
 def test_a_worker_that_is_told_to_stop_gives_its_runs_back(
     processes: Processes, kit: Kit, workplace: Path
 ) -> None:
@@ -268,7 +287,7 @@ def test_a_script_outside_the_roots_is_an_error_that_says_so(
     assert run.refresh().status == "FAILED"
 
 
-def test_results_survive_a_database_that_is_away(workplace: Path) -> None:
+def test_a_database_that_is_away_costs_no_result_and_stops_no_program(workplace: Path) -> None:
     server = start_server(always=True)
     assert server is not None
     url = server.url("postgres")
@@ -290,7 +309,10 @@ def test_results_survive_a_database_that_is_away(workplace: Path) -> None:
         )
         until((workplace / "up").exists)
         server.halt()
+        late = programs.start("worker", "--name", "late")
         until(lambda: any(spool.glob("*/*.json")))
+        time.sleep(2)
+        assert late.poll() is None
         server.start()
         with connect(url) as kit:
             until(lambda: ended(kit.run(run_id)))
@@ -298,6 +320,7 @@ def test_results_survive_a_database_that_is_away(workplace: Path) -> None:
             assert run.status == "COMPLETED"
             assert [item.status for item in run.attempts()] == ["SUCCESS"]
             assert run.output().text == "done\n"
+            until(lambda: any(it.worker_id.startswith("late-") for it in kit.workers()))
         until(lambda: not any(spool.glob("*/*.json")))
     finally:
         programs.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from jobkit.errors import BadInput
+from jobkit.clock import nap
+from jobkit.errors import BadInput, DatabaseUnavailable
 from jobkit.kit import Kit, connect
+
+log = logging.getLogger("jobkit")
+
+AWAY_SECONDS = 2.0
 
 
 @dataclass
@@ -61,13 +67,27 @@ Retries = Annotated[
 
 
 @contextmanager
-def open_kit(**overrides: Any) -> Iterator[Kit]:
-    """Open the database that was chosen, for one command."""
-    kit = connect(chosen.url, source="command line", **overrides)
+def open_kit(*, waits: bool = False, **overrides: Any) -> Iterator[Kit]:
+    """Open the database that was chosen.
+
+    `waits`: a program that stays outlives a restart of its database, also while it starts itself.
+    """
+    kit = _connect(waits, overrides)
     try:
         yield kit
     finally:
         kit.close()
+
+
+def _connect(waits: bool, overrides: dict[str, Any]) -> Kit:
+    while True:
+        try:
+            return connect(chosen.url, source="command line", **overrides)
+        except DatabaseUnavailable as error:
+            if not waits:
+                raise
+            log.warning("%s Trying again in %g s.", error, AWAY_SECONDS)
+            nap(AWAY_SECONDS)
 
 
 def read_params(pairs: list[str] | None) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def scheduler() -> None:
     from jobkit.scheduler import Scheduler
 
     _log_to_stderr()
-    with o.open_kit() as kit:
+    with o.open_kit(waits=True) as kit:
         made = Scheduler(kit.database, kit.settings)
         services = Services()
         services.start("scheduler", made.run, made.stop.set)
@@ -120,7 +120,7 @@ def worker(
     from jobkit.worker import Worker
 
     _log_to_stderr()
-    with o.open_kit(queues=queues, slots=slots) as kit:
+    with o.open_kit(waits=True, queues=queues, slots=slots) as kit:
         made = Worker(kit.database, kit.settings, name=name, until_idle=drain)
         services = Services()
         services.start("worker", made.run, made.stop)
@@ -131,7 +131,7 @@ def worker(
 def portal(host: Host = None, port: Port = None) -> None:
     """Serve the portal."""
     _log_to_stderr()
-    with o.open_kit(host=host, port=port) as kit:
+    with o.open_kit(waits=True, host=host, port=port) as kit:
         server, address = _portal(kit, exact_port=port is not None)
         services = Services()
         services.start("portal", server.run, server.close)
@@ -151,7 +151,8 @@ def up(
     from jobkit.worker import Worker
 
     _log_to_stderr()
-    grace = {} if "JOBKIT_SHUTDOWN_GRACE_SECONDS" in os.environ else {"shutdown_grace": UP_GRACE}
+    is_set = "JOBKIT_SHUTDOWN_GRACE_SECONDS" in os.environ
+    grace: dict[str, Any] = {} if is_set else {"shutdown_grace": UP_GRACE}
     with o.open_kit(host=host, port=port, slots=slots, **grace) as kit:
         server, address = _portal(kit, exact_port=port is not None)
         if demo:

@@ -202,6 +202,8 @@ class Renewal:
     """Of those, the ones that somebody wants ended."""
     drain: bool
     """Whether somebody asked the worker to stop claiming."""
+    is_registered: bool
+    """Whether the worker's row is still there; without it nothing was renewed."""
 
 
 def renew(
@@ -217,6 +219,7 @@ def renew(
     """Renew a worker's row and the leases of the runs it holds.
 
     A run that is not among the returned ones belongs to somebody else: its child must be killed.
+    A worker whose row is gone holds nothing any more.
     """
     beat = {
         "of": worker_id,
@@ -225,15 +228,17 @@ def renew(
         "jobs_processed": processed,
         "current_job_id": held[0][0] if held else None,
     }
-    drain = connection.execute(_BEAT, beat).scalar_one_or_none()
-    if not held:
-        return Renewal(frozenset(), frozenset(), drain is not None)
+    row = connection.execute(_BEAT, beat).one_or_none()
+    drain = row is not None and row.drain_requested_at is not None
+    if row is None or not held:
+        return Renewal(frozenset(), frozenset(), drain, row is not None)
     asked = {"held": list(held), "of": worker_id, "lease_until": now + lease}
     renewed = connection.execute(_RENEW, asked).all()
     return Renewal(
         frozenset((run, attempt) for run, attempt, _ in renewed),
         frozenset((run, attempt) for run, attempt, wish in renewed if wish is not None),
-        drain is not None,
+        drain,
+        is_registered=True,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from jobkit.db import insert_once
 from jobkit.errors import NotFound
 from jobkit.models import workers
 
@@ -16,8 +17,8 @@ ONLINE = ("IDLE", "BUSY", "DRAINING")
 
 
 def register(connection: Connection, now: datetime, worker: Mapping[str, Any]) -> None:
-    """Add the row of a worker that starts."""
-    connection.execute(workers.insert().values(**worker, started_at=now, last_heartbeat=now))
+    """Add the row of a worker that starts; a repeat after a lost answer does nothing."""
+    insert_once(connection, workers, [{**worker, "started_at": now, "last_heartbeat": now}])
 
 
 def sign_off(connection: Connection, now: datetime, worker_id: str, processed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from jobkit.db import Database
@@ -15,6 +16,19 @@ from jobkit.store.claims import Renewal
 log = logging.getLogger("jobkit.worker")
 
 Held = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a worker says of itself with each beat."""
+
+    worker_id: str
+    held: Held
+    status: str
+    processed: int
+    """How many runs it has ended."""
+
+
 HINT_SECONDS = 1.0
 
 
@@ -25,16 +39,13 @@ class Heartbeat:
         self,
         database: Database,
         *,
-        worker_id: str,
         every: timedelta,
         lease: timedelta,
-        standing: Callable[[], tuple[Held, str, int]],
-        learned: Callable[[Held, Renewal, float], None],
+        standing: Callable[[], Standing],
+        learned: Callable[[Standing, Renewal, float], None],
     ) -> None:
-        # `standing` says what is held, the worker's status and how many runs it has processed;
         # `learned` takes what was asked for, what was renewed and when that was asked.
         self._database = database
-        self._worker_id = worker_id
         self._every = every.total_seconds()
         self._lease = lease
         self._standing = standing
@@ -66,17 +77,17 @@ class Heartbeat:
         clock = self._database.clock
         with self._database.write() as connection:
             asked_at = clock.elapsed()
-            held, status, processed = self._standing()
+            said = self._standing()
             renewal = claims.renew(
                 connection,
                 clock.now(),
-                worker_id=self._worker_id,
+                worker_id=said.worker_id,
                 lease=self._lease,
-                held=held,
-                status=status,
-                processed=processed,
+                held=said.held,
+                status=said.status,
+                processed=said.processed,
             )
-        self._learned(held, renewal, asked_at)
+        self._learned(said, renewal, asked_at)
 
     def _run(self) -> None:
         clock = self._database.clock

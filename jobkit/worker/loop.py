@@ -24,7 +24,7 @@ from jobkit.store import claims, definitions, workers
 from jobkit.store.claims import Claim, Renewal
 from jobkit.wakeups import Watch, notify
 from jobkit.worker.attempt import Attempt, Order
-from jobkit.worker.heartbeat import Heartbeat, Held
+from jobkit.worker.heartbeat import Heartbeat, Standing
 from jobkit.worker.spool import Chunk, Report, Spool
 
 log = logging.getLogger("jobkit.worker")
@@ -32,6 +32,7 @@ log = logging.getLogger("jobkit.worker")
 CLAIM_TRIES = 3
 OUTPUT_PAUSE_SECONDS = 5.0
 LEAST_LOOK_SECONDS = 0.05
+REGISTER_SECONDS = 1.0
 
 
 class Worker:
@@ -50,8 +51,8 @@ class Worker:
     ) -> None:
         self.database = database
         self.settings = settings
-        # Fresh at each start and never used again: it is the fence of all that is written.
-        self.worker_id = f"{name or socket.gethostname()}-{uuid.uuid4().hex[:12]}"
+        self._name = name or socket.gethostname()
+        self.worker_id = self._fresh_id()
         self._until_idle = until_idle
         self._rng = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._lock = threading.Lock()
@@ -62,13 +63,13 @@ class Worker:
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._draining = False
+        self._is_struck_off = False
         self._processed = 0
         self._output_again_at = 0.0
         url = database.url.render_as_string(hide_password=False)
         self._spool = Spool(settings.spool_dir.expanduser(), url)
         self._heartbeat = Heartbeat(
             Database(url),
-            worker_id=self.worker_id,
             every=settings.worker_heartbeat_interval,
             lease=settings.lease,
             standing=self._standing,
@@ -89,11 +90,15 @@ class Worker:
         """
         sweep_dead_workers()
         self._register()
+        if self._stopping.is_set():
+            return
         self._heartbeat.start()
         watch = Watch(self.database)
         self.ready.set()
         try:
             while not self._is_over():
+                if self._is_struck_off:
+                    self._register_again()
                 self._deliver_kept()
                 watch.wait(self._wake, self.step())
                 self._wake.clear()
@@ -136,7 +141,13 @@ class Worker:
             idle = not self._held
         if self._draining:
             return idle
-        return self._until_idle and idle and not self._look()
+        return self._until_idle and idle and self._finds_nothing()
+
+    def _finds_nothing(self) -> bool:
+        try:
+            return not self._look()
+        except DatabaseUnavailable:
+            return False
 
     def _look(self) -> list[str]:
         """Return the queues in which a run is due; a wish to end one of ours is passed on."""
@@ -207,7 +218,7 @@ class Worker:
         self._heartbeat.hint()
 
     def _execute(self, attempt: Attempt) -> None:
-        report = attempt.execute()
+        report = self._executed(attempt)
         if report is None:
             log.warning("run %d, attempt %d: the lease is lost; nothing is written", *attempt.key)
             self._let_go(attempt.key)
@@ -218,6 +229,15 @@ class Worker:
         with self._lock:
             self._threads.discard(threading.current_thread())
         self._wake.set()
+
+    def _executed(self, attempt: Attempt) -> Report | None:
+        try:
+            return attempt.execute()
+        except Exception:
+            # What we cannot explain we do not report: the lease runs out, and the run is rescued.
+            log.exception("run %d, attempt %d: given up", *attempt.key)
+            attempt.end("lease", timedelta(0))
+            return None
 
     def _let_go(self, key: tuple[int, int]) -> None:
         with self._lock:
@@ -261,16 +281,20 @@ class Worker:
 
     # Heartbeat
 
-    def _standing(self) -> tuple[Held, str, int]:
+    def _standing(self) -> Standing:
         with self._lock:
             held = list(self._held)
+        status = "BUSY" if held else "IDLE"
         if self._draining or self._stopping.is_set():
-            return held, "DRAINING", self._processed
-        return held, "BUSY" if held else "IDLE", self._processed
+            status = "DRAINING"
+        return Standing(self.worker_id, held, status, self._processed)
 
-    def _learned(self, asked: Held, renewal: Renewal, asked_at: float) -> None:
+    def _learned(self, asked: Standing, renewal: Renewal, asked_at: float) -> None:
+        if asked.worker_id == self.worker_id and not renewal.is_registered:
+            self._is_struck_off = True
+            self._wake.set()
         with self._lock:
-            attempts = [self._held[key] for key in asked if key in self._held]
+            attempts = [self._held[key] for key in asked.held if key in self._held]
         for attempt in attempts:
             if attempt.key in renewal.held:
                 attempt.extend(asked_at)
@@ -285,8 +309,37 @@ class Worker:
 
     # Beginning and ending
 
+    def _fresh_id(self) -> str:
+        # Fresh at each start and never used again: it is the fence of all that is written.
+        return f"{self._name}-{uuid.uuid4().hex[:12]}"
+
     def _register(self) -> None:
-        row = {
+        """Add the worker's row; a database that is away is asked until we are told to stop."""
+        while not self._stopping.is_set():
+            try:
+                with self.database.write() as connection:
+                    workers.register(connection, self.database.clock.now(), self._row())
+            except DatabaseUnavailable as error:
+                log.warning("%s Trying again.", error)
+                self.database.clock.wait(self._stopping, REGISTER_SECONDS)
+            else:
+                return
+
+    def _register_again(self) -> None:
+        """Somebody deleted our row: let go of all that was ours, then be a worker of a new name."""
+        log.warning("%s is no longer registered: what it runs is given up", self.worker_id)
+        with self._lock:
+            attempts, threads = list(self._held.values()), list(self._threads)
+        for attempt in attempts:
+            attempt.end("lease", timedelta(0))
+        for thread in threads:
+            thread.join()
+        self.worker_id = self._fresh_id()
+        self._register()
+        self._is_struck_off = False
+
+    def _row(self) -> dict[str, Any]:
+        return {
             "worker_id": self.worker_id,
             "hostname": socket.gethostname(),
             "platform": platform.platform(terse=True),
@@ -295,8 +348,6 @@ class Worker:
             "slots": self.settings.slots,
             "version": version("jobkit"),
         }
-        with self.database.write() as connection:
-            workers.register(connection, self.database.clock.now(), row)
 
     def _wind_down(self) -> None:
         clock = self.database.clock
