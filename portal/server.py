@@ -24,7 +24,12 @@ class Server:
 
     def run(self) -> None:
         """Serve until `close()`."""
-        self._server.run()
+        try:
+            self._server.run()
+        except OSError:
+            # The end closes sockets that the loop may be waiting for.
+            if not self._closing.is_set():
+                raise
         self._server.task_dispatcher.shutdown(timeout=1)
 
     def close(self) -> None:

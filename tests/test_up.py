@@ -32,10 +32,11 @@ class Up:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobkit", "up", *arguments],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=(log := Path("up.log").open("wb")),
             text=True,
             env=os.environ | settings,
         )
+        log.close()
         assert self.process.stdout is not None
         self.said = [self.process.stdout.readline().strip() for _ in range(2)]
         self.address = self.said[-1]
@@ -54,7 +55,10 @@ class Up:
 
     def interrupt(self) -> int:
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(30)
+        code = self.process.wait(30)
+        if code:
+            print(Path("up.log").read_text("utf-8"))
+        return code
 
 
 @pytest.fixture
