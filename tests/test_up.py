@@ -29,14 +29,14 @@ class Up:
     """The command while it runs, and the address it printed."""
 
     def __init__(self, *arguments: str, **settings: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "jobkit", "up", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=(log := Path("up.log").open("wb")),
-            text=True,
-            env=os.environ | settings,
-        )
-        log.close()
+        with Path("up.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jobkit", "up", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | settings,
+            )
         assert self.process.stdout is not None
         self.said = [self.process.stdout.readline().strip() for _ in range(2)]
         self.address = self.said[-1]
