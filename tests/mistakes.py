@@ -74,10 +74,16 @@ def _no_unique_slot(world: World) -> Any:
 @contextmanager
 def _no_fence(_world: World) -> Iterator[None]:
     """Results are written by the run's id alone."""
-    named = runs.c.id == sa.bindparam("fence_run")
+
+    def of_any_attempt(run: Any, results: Any) -> Any:
+        return next(result for (run_id, *_), result in results.items() if run_id == run.id)
+
+    taken = sa.select(runs).where(runs.c.id.in_(sa.bindparam("of", expanding=True)))
+    named = runs.c.id.in_(sa.bindparam("fence_runs", expanding=True))
     with (
-        mock.patch.object(claims, "_TAKE", sa.select(runs).where(named)),
-        mock.patch.object(claims, "_END", runs.update().where(named)),
+        mock.patch.object(claims, "_TAKE", taken),
+        mock.patch.object(claims, "_END", runs.update().where(named).returning(runs.c.id)),
+        mock.patch.object(claims, "_result_of", of_any_attempt),
     ):
         yield
 

@@ -575,15 +575,16 @@ class Worker(Actor):
 
     def deliver(self) -> None:
         world = self.world
-        while self.spool:
-            script, result = self.spool[0]
-            claim = script.claim
-            try:
-                with world.write(self) as connection:
-                    claims.finish(connection, claim, result, self.now, world.rng)
-            except DatabaseUnavailable:
-                return
-            self.spool.pop(0)
+        done = [(script.claim, result) for script, result in self.spool]
+        if not done:
+            return
+        try:
+            with world.write(self) as connection:
+                claims.finish(connection, done, self.now, world.rng)
+        except DatabaseUnavailable:
+            return
+        self.spool.clear()
+        for claim, result in done:
             self.held.pop((claim.run_id, claim.attempt), None)
             world.say(f"{self.name} reports run {claim.run_id}: {result.ended_by}")
 

@@ -80,7 +80,7 @@ class Stage:
         error = "" if exit_code == 0 and ended_by == "exit" else f"exit code {exit_code}"
         result = Result(ended_by, claim.claimed_at, now, exit_code, error, {"log_output": "out"})
         with self.kit.database.write() as connection:
-            return claims.finish(connection, claim, result, now, random.Random(1))
+            return bool(claims.finish(connection, [(claim, result)], now, random.Random(1)))
 
     def runs(self, job: str = "sales") -> list[Run]:
         """Return a job's runs, oldest first."""

@@ -26,11 +26,10 @@ def report(stage: Stage) -> Report:
 
 def deliver(stage: Stage, report: Report) -> bool:
     with stage.kit.database.write() as connection:
-        ours = claims.write_output(connection, report.claim, report.chunks)
-        now = stage.clock.now()
-        return ours and claims.finish(
-            connection, report.claim, report.result, now, random.Random(1)
-        )
+        done = [(report.claim, report.result)]
+        won = claims.finish(connection, done, stage.clock.now(), random.Random(1))
+        claims.add_output(connection, [(report.claim, report.chunks)] if won else [])
+        return bool(won)
 
 
 def test_a_kept_report_comes_back_as_it_was(report: Report, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from jobkit.store.dispatch import IN_PROGRESS, PENDING
 RESCUE_BATCH = 100
 _AT = sa.bindparam("at", type_=Utc())
 LAST_OUTPUT_BYTES = 4096
+Chunk = tuple[int, datetime, str]
+"""A piece of an attempt's output: its number, when it was read, and its text."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,6 @@ class Claim:
     available_at: datetime
     job_version: int | None
     params: dict[str, Any] | None
-
-    @property
-    def fence(self) -> dict[str, Any]:
-        """What `FENCED` compares: the run, and the attempt and worker it must still belong to."""
-        return {
-            "fence_run": self.run_id,
-            "fence_worker": self.worker_id,
-            "fence_attempt": self.attempt,
-        }
-
-
-FENCED = sa.and_(
-    runs.c.id == sa.bindparam("fence_run"),
-    runs.c.worker_id == sa.bindparam("fence_worker"),
-    runs.c.attempt == sa.bindparam("fence_attempt"),
-    runs.c.status == IN_PROGRESS,
-)
-"""Whether a run still belongs to an attempt of a worker."""
 
 
 @dataclass(frozen=True)
@@ -259,35 +244,82 @@ _RENEW = (
 
 
 def finish(
-    connection: Connection, claimed: Claim, result: Result, now: datetime, rng: random.Random
-) -> bool:
-    """Record what an attempt came to and end its run, or let it wait for its next try.
+    connection: Connection,
+    done: Sequence[tuple[Claim, Result]],
+    now: datetime,
+    rng: random.Random,
+) -> set[tuple[int, int]]:
+    """Record what attempts came to and end their runs, or let them wait for their next try.
 
-    1. Take the run's row, fenced by worker, attempt and state: what is not ours is not touched.
-    2. Decide the ending from the row as it stands.
-    3. Write the run through the same fence; the row count says whether this caller won.
-    4. Add the attempt's row.
+    1. Take the runs' rows, fenced by worker, attempt and state: what is not ours is not touched.
+    2. Decide each ending from the row as it stands.
+    3. Write the runs through the same fence; what it returns says what this caller won.
+    4. Add the attempts' rows.
 
-    Returns whether this caller recorded it; False for a repeat and for a stale worker.
+    Returns the (run, attempt) pairs that this caller recorded: no repeat, no stale worker's.
     """
-    run = connection.execute(_TAKE, claimed.fence).one_or_none()
-    if run is None:
-        return False
-    ending = _ending(run, result, now, rng)
-    if connection.execute(_END, claimed.fence | ending.run).rowcount != 1:
-        return False
-    measured = {
-        "started_at": result.started_at,
-        "finished_at": result.finished_at,
-        "exit_code": result.exit_code,
-        **result.measures,
-    }
-    _record_attempt(connection, run, ending, measured, now)
-    return True
+    results = {(claimed.run_id, claimed.attempt, claimed.worker_id): it for claimed, it in done}
+    ended = [
+        (run, result, _ending(run, result, now, rng))
+        for run in _take(connection, [claimed.run_id for claimed, _ in done])
+        if (result := _result_of(run, results))
+    ]
+    won = _end(connection, [(run, ending) for run, _, ending in ended])
+    rows = [
+        _attempt_row(run, ending, _measured(result), now)
+        for run, result, ending in ended
+        if (run.id, run.attempt) in won
+    ]
+    insert_once(connection, attempts, rows)
+    return won
 
 
-_TAKE = sa.select(runs).where(FENCED).with_for_update()
-_END = runs.update().where(FENCED)
+def _result_of(run: Row[Any], results: Mapping[tuple[int, int, str], Result]) -> Result | None:
+    """Return what was said of this attempt by this worker, and of no other."""
+    return results.get((run.id, run.attempt, run.worker_id))
+
+
+def _take(connection: Connection, run_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    return connection.execute(_TAKE, {"of": run_ids}).all() if run_ids else []
+
+
+# In the order of their ids: two callers that take the same rows do not wait for each other.
+_TAKE = (
+    sa.select(
+        *(runs.c[name] for name in ("id", "job_id", "attempt", "worker_id", "claimed_at")),
+        *(runs.c[name] for name in ("scheduled_for", "available_at", "cancel_requested_at")),
+        *(runs.c[name] for name in ("retry_count", "max_retries", "retry_delay_seconds")),
+        *(runs.c[name] for name in ("lost_count", "on_worker_lost")),
+    )
+    .where(runs.c.id.in_(sa.bindparam("of", expanding=True)), runs.c.status == IN_PROGRESS)
+    .order_by(runs.c.id)
+    .with_for_update()
+)
+
+
+def _end(connection: Connection, ended: Sequence[tuple[Row[Any], Ending]]) -> set[tuple[int, int]]:
+    """Write endings through the fence, those of the same values in one statement."""
+    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for run, ending in ended:
+        alike[run.worker_id, run.attempt, *ending.run.items()].append(run.id)
+    won: set[tuple[int, int]] = set()
+    for (worker_id, attempt, *values), run_ids in alike.items():
+        fence = {"fence_worker": worker_id, "fence_attempt": attempt, "fence_runs": run_ids}
+        written = connection.scalars(_END, fence | dict(values))
+        won.update((run_id, attempt) for run_id in written)
+    return won
+
+
+_END = (
+    runs.update()
+    .where(
+        runs.c.id.in_(sa.bindparam("fence_runs", expanding=True)),
+        runs.c.worker_id == sa.bindparam("fence_worker"),
+        runs.c.attempt == sa.bindparam("fence_attempt"),
+        runs.c.status == IN_PROGRESS,
+    )
+    .returning(runs.c.id)
+)
 
 
 def _ending(run: Row[Any], result: Result, now: datetime, rng: random.Random) -> Ending:
@@ -305,10 +337,19 @@ def _ending(run: Row[Any], result: Result, now: datetime, rng: random.Random) ->
     return endings[result.ended_by](run, now, rng, error=result.error)
 
 
-def _record_attempt(
-    connection: Connection, run: Row[Any], ending: Ending, measured: dict[str, Any], now: datetime
-) -> None:
-    row = {
+def _measured(result: Result) -> dict[str, Any]:
+    return {
+        "started_at": result.started_at,
+        "finished_at": result.finished_at,
+        "exit_code": result.exit_code,
+        **result.measures,
+    }
+
+
+def _attempt_row(
+    run: Row[Any], ending: Ending, measured: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    return {
         "job_id": run.job_id,
         "dispatch_id": run.id,
         "attempt": run.attempt,
@@ -318,10 +359,21 @@ def _record_attempt(
         "claimed_at": run.claimed_at,
         "run_time": measured.get("started_at") or run.claimed_at,
         "finished_at": now,
+        **_UNMEASURED,
         **measured,
         **ending.attempt,
     }
-    insert_once(connection, attempts, [row])
+
+
+_UNMEASURED: dict[str, Any] = {
+    "started_at": None,
+    "exit_code": None,
+    "cpu_seconds": None,
+    "max_rss_bytes": None,
+    "output_bytes": None,
+    "omitted_bytes": None,
+    "log_output": None,
+}
 
 
 def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
@@ -333,7 +385,8 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
         still_lapsed = runs.c.lease_until == run.lease_until
         statement = runs.update().where(*guard, still_lapsed).values(ending.run)
         if connection.execute(statement).rowcount == 1:
-            _record_attempt(connection, run, ending, {"log_output": _said(connection, run)}, now)
+            said = {"log_output": _said(connection, run)}
+            insert_once(connection, attempts, [_attempt_row(run, ending, said, now)])
             rescued += 1
     return rescued
 
@@ -373,15 +426,36 @@ _EXPIRE = runs.update().where(
 )
 
 
-def write_output(
-    connection: Connection, claimed: Claim, chunks: Sequence[tuple[int, datetime, str]]
-) -> bool:
+def write_output(connection: Connection, claimed: Claim, chunks: Sequence[Chunk]) -> bool:
     """Add numbered chunks of an attempt's output, if the run is still this attempt's.
 
     A repeat of chunks that are there does nothing. Returns whether the run was still ours.
     """
-    if connection.scalar(_OURS, claimed.fence) is None:
+    fence = {
+        "fence_run": claimed.run_id,
+        "fence_worker": claimed.worker_id,
+        "fence_attempt": claimed.attempt,
+    }
+    if connection.scalar(_OURS, fence) is None:
         return False
+    add_output(connection, [(claimed, chunks)])
+    return True
+
+
+_OURS = (
+    sa.select(runs.c.id)
+    .where(
+        runs.c.id == sa.bindparam("fence_run"),
+        runs.c.worker_id == sa.bindparam("fence_worker"),
+        runs.c.attempt == sa.bindparam("fence_attempt"),
+        runs.c.status == IN_PROGRESS,
+    )
+    .with_for_update()
+)
+
+
+def add_output(connection: Connection, said: Sequence[tuple[Claim, Sequence[Chunk]]]) -> None:
+    """Add the last chunks of attempts that this transaction has ended."""
     rows = [
         {
             "dispatch_id": claimed.run_id,
@@ -392,10 +466,7 @@ def write_output(
             "stream": "output",
             "text": text,
         }
+        for claimed, chunks in said
         for seq, at, text in chunks
     ]
     insert_once(connection, output, rows)
-    return True
-
-
-_OURS = sa.select(runs.c.id).where(FENCED).with_for_update()

@@ -15,8 +15,8 @@ from jobkit.errors import CannotStart
 from jobkit.executors import process, target
 from jobkit.executors.process import Child, Command, Outcome
 from jobkit.settings import Settings
-from jobkit.store.claims import Claim, Result
-from jobkit.worker.spool import Chunk, Report
+from jobkit.store.claims import Chunk, Claim, Result
+from jobkit.worker.spool import Report
 
 WriteOutput = Callable[[Claim, Sequence[Chunk]], bool]
 

@@ -21,11 +21,12 @@ from jobkit.errors import DatabaseUnavailable
 from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
 from jobkit.store import claims, definitions, workers
-from jobkit.store.claims import Claim, Renewal
-from jobkit.wakeups import Watch, notify
+from jobkit.store.claims import Chunk, Claim, Renewal
+from jobkit.wakeups import Watch
 from jobkit.worker.attempt import Attempt, Order
+from jobkit.worker.delivery import Delivery
 from jobkit.worker.heartbeat import Heartbeat, Standing
-from jobkit.worker.spool import Chunk, Report, Spool
+from jobkit.worker.spool import Report, Spool
 
 log = logging.getLogger("jobkit.worker")
 
@@ -54,7 +55,8 @@ class Worker:
         self._name = name or socket.gethostname()
         self.worker_id = self._fresh_id()
         self._until_idle = until_idle
-        self._rng = random.Random()  # noqa: S311 - spreads retries, guards nothing
+        spread = random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._delivery = Delivery(database, spread)
         self._lock = threading.Lock()
         self._held: dict[tuple[int, int], Attempt] = {}
         self._threads: set[threading.Thread] = set()
@@ -222,7 +224,7 @@ class Worker:
         if report is None:
             log.warning("run %d, attempt %d: the lease is lost; nothing is written", *attempt.key)
             self._let_go(attempt.key)
-        elif self._deliver(report):
+        elif self._hand_in(report):
             self._let_go(attempt.key)
         else:
             self._spool.keep(report)
@@ -259,25 +261,21 @@ class Worker:
 
     # Delivering
 
-    def _deliver(self, report: Report) -> bool:
-        """Write a report; False when the database cannot take it now."""
+    def _hand_in(self, report: Report) -> bool:
+        """Deliver; False while the database is away. What it refuses is set aside, not lost."""
         try:
-            with self.database.write() as connection:
-                now = self.database.clock.now()
-                if claims.write_output(connection, report.claim, report.chunks):
-                    claims.finish(connection, report.claim, report.result, now, self._rng)
-                    notify(connection)
-        except DatabaseUnavailable as error:
-            log.warning("run %d: its result waits on disk. %s", report.claim.run_id, error)
-            return False
-        return True
+            return self._delivery.deliver(report)
+        except Exception:
+            path = self._spool.set_aside(report)
+            log.exception("run %d: its result is refused and lies in %s", report.key[0], path)
+            return True
 
     def _deliver_kept(self) -> None:
         for path, report in self._spool.kept():
-            if not self._deliver(report):
+            if not self._hand_in(report):
                 return
             path.unlink(missing_ok=True)
-            self._let_go((report.claim.run_id, report.claim.attempt))
+            self._let_go(report.key)
 
     # Heartbeat
 

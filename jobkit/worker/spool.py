@@ -12,9 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jobkit.store.claims import Claim, Result
-
-Chunk = tuple[int, datetime, str]
+from jobkit.store.claims import Chunk, Claim, Result
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,11 @@ class Report:
     result: Result
     chunks: tuple[Chunk, ...]
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Name the attempt as heartbeats do: (run, attempt)."""
+        return self.claim.run_id, self.claim.attempt
+
 
 class Spool:
     """A folder of reports for one database, readable by this user alone."""
@@ -32,11 +35,11 @@ class Spool:
     def __init__(self, folder: Path, database_name: str) -> None:
         self.folder = folder / hashlib.sha256(database_name.encode()).hexdigest()[:16]
 
-    def keep(self, report: Report) -> Path:
+    def keep(self, report: Report, suffix: str = ".json") -> Path:
         """Write a report so that it survives a power cut; a repeat replaces it."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         claim = report.claim
-        path = self.folder / f"{claim.run_id}-{claim.attempt}-{claim.worker_id}.json"
+        path = self.folder / f"{claim.run_id}-{claim.attempt}-{claim.worker_id}{suffix}"
         draft = path.with_suffix(".part")
         with draft.open("w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(report), file, default=_encode)
@@ -44,6 +47,10 @@ class Spool:
             os.fsync(file.fileno())
         draft.replace(path)
         return path
+
+    def set_aside(self, report: Report) -> Path:
+        """Keep a report that the database refuses, for a person to look at."""
+        return self.keep(report, suffix=".refused")
 
     def kept(self) -> Iterator[tuple[Path, Report]]:
         """Yield the reports that wait here; one that cannot be read is set aside, not lost."""

@@ -1,0 +1,87 @@
+"""Delivery: results go to the database in groups; while one is written, the next one gathers."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobkit.db import Database
+from jobkit.errors import DatabaseUnavailable
+from jobkit.store import claims
+from jobkit.wakeups import notify
+from jobkit.worker.spool import Report
+
+log = logging.getLogger("jobkit.worker")
+
+MOST_AT_ONCE = 200
+
+
+@dataclass
+class Parcel:
+    """A report on its way, and what became of it."""
+
+    report: Report
+    is_written: bool | None = None
+    refused: Exception | None = None
+
+
+class Delivery:
+    """Writes reports for many threads: whoever has the turn writes all that wait."""
+
+    def __init__(self, database: Database, rng: random.Random) -> None:
+        self._database = database
+        self._rng = rng
+        self._turn = threading.Lock()
+        self._gathering = threading.Lock()
+        self._waiting: list[Parcel] = []
+
+    def deliver(self, report: Report) -> bool:
+        """Write a report and wait until it is durable.
+
+        Returns False when the database cannot take it now; raises what it says of a report that
+        it will never take. One that is no longer its worker's to write is left out: somebody else
+        has that run.
+        """
+        parcel = Parcel(report)
+        with self._gathering:
+            self._waiting.append(parcel)
+        while parcel.is_written is None:
+            with self._turn:
+                if parcel.is_written is None:
+                    self._write_next()
+        if parcel.refused is not None:
+            raise parcel.refused
+        return parcel.is_written
+
+    def _write_next(self) -> None:
+        with self._gathering:
+            group, self._waiting = self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+        try:
+            self._settle(group)
+        except Exception:  # noqa: BLE001 - one of them is at fault: each alone says which
+            for parcel in group:
+                try:
+                    self._settle([parcel])
+                except Exception as error:  # noqa: BLE001 - raised again by its own thread
+                    parcel.is_written, parcel.refused = False, error
+
+    def _settle(self, group: Sequence[Parcel]) -> None:
+        is_written = True
+        try:
+            self._write([parcel.report for parcel in group])
+        except DatabaseUnavailable as error:
+            log.warning("%d results wait on disk. %s", len(group), error)
+            is_written = False
+        for parcel in group:
+            parcel.is_written = is_written
+
+    def _write(self, reports: Sequence[Report]) -> None:
+        with self._database.write() as connection:
+            done = [(report.claim, report.result) for report in reports]
+            won = claims.finish(connection, done, self._database.clock.now(), self._rng)
+            said = [(it.claim, it.chunks) for it in reports if it.key in won]
+            claims.add_output(connection, said)
+            notify(connection)
