@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.ext.compiler import compiles
 
 from jobkit.clock import Clock, ServerClock, SystemClock, nap, stopwatch
 from jobkit.errors import BadInput, DatabaseRefused, DatabaseUnavailable
@@ -25,6 +26,7 @@ log = logging.getLogger("jobkit.db")
 
 BUSY_SECONDS = 10
 NAP_SECONDS = (0.0002, 0.0006)
+RESTED_SECONDS = 1.0
 SCHEMA_LOCK = 7018246511
 PARTITIONED = ("job_execution_logs", "job_output")
 # What PostgreSQL says when the same statement may succeed later: the connection went away, the
@@ -276,11 +278,10 @@ def _postgres_engine(url: URL) -> Engine:
         raise BadInput(
             "PostgreSQL needs the extra postgres.", "Install it: pip install 'jobkit[postgres]'."
         ) from None
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_size=5,
         max_overflow=20,
-        pool_pre_ping=True,
         pool_timeout=10,
         connect_args={
             "connect_timeout": 10,
@@ -288,6 +289,25 @@ def _postgres_engine(url: URL) -> Engine:
             "application_name": "jobkit",
         },
     )
+    sa.event.listen(engine, "checkin", _note_use)
+    sa.event.listen(engine, "checkout", _check_rested)
+    return engine
+
+
+def _note_use(_driver: Any, record: Any) -> None:
+    record.info["used_at"] = stopwatch()
+
+
+def _check_rested(driver: Any, record: Any, _proxy: object) -> None:
+    """Ask a connection that has rested whether it lives; else the pool opens another."""
+    # SQLAlchemy's own ping asks at each use, a round trip more for every transaction.
+    if stopwatch() - record.info.get("used_at", float("inf")) < RESTED_SECONDS:
+        return
+    try:
+        driver.execute("")
+        driver.rollback()
+    except Exception as error:
+        raise sa.exc.DisconnectionError from error
 
 
 def ensure_partitions(connection: Connection, now: datetime) -> list[str]:
@@ -328,6 +348,45 @@ def _next_month(month: datetime) -> datetime:
 
 
 # One text of SQL for both
+
+
+class Ids(sa.types.TypeDecorator[Sequence[int]]):
+    """Many ids as one parameter: an array, or on SQLite a JSON document."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        many = sa.Text() if dialect.name == "sqlite" else postgresql.ARRAY(sa.BigInteger())
+        return dialect.type_descriptor(many)
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return json.dumps(value) if dialect.name == "sqlite" else value
+
+
+class OneOf(sa.sql.functions.FunctionElement[bool]):
+    """Whether a column holds one of many ids.
+
+    One parameter, however many they are: a list of them is a new text of SQL for each count.
+    """
+
+    type = sa.Boolean()
+    inherit_cache = True
+
+    def __init__(self, column: sa.ColumnElement[Any], parameter: str) -> None:
+        super().__init__(column, sa.bindparam(parameter, type_=Ids()))
+
+
+@compiles(OneOf)
+def _one_of(element: OneOf, compiler: Any, **more: Any) -> str:
+    column, ids = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} = ANY ({ids})"
+
+
+@compiles(OneOf, "sqlite")
+def _one_of_json(element: OneOf, compiler: Any, **more: Any) -> str:
+    column, ids = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - compiled parts
 
 
 def insert_new(

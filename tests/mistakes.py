@@ -12,6 +12,7 @@ from unittest import mock
 import sqlalchemy as sa
 
 from jobkit import states
+from jobkit.db import OneOf
 from jobkit.models import runs
 from jobkit.store import claims, dispatch
 
@@ -78,8 +79,8 @@ def _no_fence(_world: World) -> Iterator[None]:
     def of_any_attempt(run: Any, results: Any) -> Any:
         return next(result for (run_id, *_), result in results.items() if run_id == run.id)
 
-    taken = sa.select(runs).where(runs.c.id.in_(sa.bindparam("of", expanding=True)))
-    named = runs.c.id.in_(sa.bindparam("fence_runs", expanding=True))
+    taken = sa.select(runs).where(OneOf(runs.c.id, "of"))
+    named = OneOf(runs.c.id, "fence_runs")
     with (
         mock.patch.object(claims, "_TAKE", taken),
         mock.patch.object(claims, "_END", runs.update().where(named).returning(runs.c.id)),

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import states
-from jobkit.db import Utc, insert_once
+from jobkit.db import OneOf, Utc, insert_once
 from jobkit.models import attempts, output, runs, workers
 from jobkit.states import Ending
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
@@ -291,7 +291,7 @@ _TAKE = (
         *(runs.c[name] for name in ("retry_count", "max_retries", "retry_delay_seconds")),
         *(runs.c[name] for name in ("lost_count", "on_worker_lost")),
     )
-    .where(runs.c.id.in_(sa.bindparam("of", expanding=True)), runs.c.status == IN_PROGRESS)
+    .where(OneOf(runs.c.id, "of"), runs.c.status == IN_PROGRESS)
     .order_by(runs.c.id)
     .with_for_update()
 )
@@ -313,7 +313,7 @@ def _end(connection: Connection, ended: Sequence[tuple[Row[Any], Ending]]) -> se
 _END = (
     runs.update()
     .where(
-        runs.c.id.in_(sa.bindparam("fence_runs", expanding=True)),
+        OneOf(runs.c.id, "fence_runs"),
         runs.c.worker_id == sa.bindparam("fence_worker"),
         runs.c.attempt == sa.bindparam("fence_attempt"),
         runs.c.status == IN_PROGRESS,

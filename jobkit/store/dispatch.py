@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import states
-from jobkit.db import insert_new
+from jobkit.db import OneOf, insert_new
 from jobkit.models import jobs, runs
 from jobkit.schedule import Gap, look
 from jobkit.states import CAUGHT_UP, Earlier, Ending
@@ -103,7 +103,7 @@ def _unfinished(connection: Connection, job_ids: Sequence[int]) -> dict[int, lis
 
 _UNFINISHED = (
     sa.select(runs.c.job_id, runs.c.id, runs.c.status, runs.c.trigger, runs.c.reason)
-    .where(runs.c.job_id.in_(sa.bindparam("of", expanding=True)), runs.c.status.in_(UNFINISHED))
+    .where(OneOf(runs.c.job_id, "of"), runs.c.status.in_(UNFINISHED))
     .order_by(runs.c.id)
 )
 
