@@ -16,8 +16,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
@@ -110,22 +110,29 @@ class Bench:
         claiming.start()
         ended = 0
         while ended < count:
-            ended += self._finish(taken.get())
+            ended += self.finish(taken.get())
         claiming.join()
         return count / (time.perf_counter() - began)
 
     def _claim_all(self, batch: int, taken: SimpleQueue[list[Claim]]) -> None:
-        database = self.kit.database
-        asked = {"worker_id": "bench", "queue": "default", "lease": timedelta(minutes=1)}
-        while True:
-            with database.write() as connection:
-                now = database.clock.now()
-                claimed = claims.claim(connection, now, limit=batch, **asked)  # type: ignore[arg-type]
-            if not claimed:
-                return
+        while claimed := self.claim(batch):
             taken.put(claimed)
 
-    def _finish(self, claimed: list[Claim]) -> int:
+    def claim(self, limit: int) -> list[Claim]:
+        """Claim so many runs as a worker does."""
+        database = self.kit.database
+        with database.write() as connection:
+            return claims.claim(
+                connection,
+                database.clock.now(),
+                worker_id="bench",
+                queue="default",
+                lease=timedelta(minutes=1),
+                limit=limit,
+            )
+
+    def finish(self, claimed: list[Claim]) -> int:
+        """Finish claims in one group; returns how many."""
         database = self.kit.database
         with database.write() as connection:
             now = database.clock.now()
@@ -252,25 +259,34 @@ def run(url: str, folder: Path) -> None:
         measure("dispatch 10,000 due jobs", "s", ("jobkit", bench.dispatch))
 
 
+@contextmanager
+def database(on: str) -> Iterator[tuple[str, Path]]:
+    """Make a fresh database of a kind, as durable as in production; its URL and a folder."""
+    with tempfile.TemporaryDirectory(prefix="jobkit-bench-") as name:
+        folder = Path(name)
+        if on == "sqlite":
+            yield f"sqlite:///{folder}/jobkit.db", folder
+            return
+        from tests import postgres
+
+        postgres.MEMORY = Path(os.devnull)  # on the disk
+        postgres.SETTINGS.pop("fsync")
+        postgres.SETTINGS.pop("full_page_writes")
+        server = postgres.start_server(always=True)
+        assert server is not None
+        try:
+            yield server.url("postgres"), folder
+        finally:
+            server.stop()
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--on", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--url", help="a database of your own; it is filled")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="jobkit-bench-") as name:
-        folder = Path(name)
-        if given.url or given.on == "sqlite":
-            run(given.url or f"sqlite:///{folder}/jobkit.db", folder)
-            return
-        from tests.postgres import start_server
-
-        server = start_server(always=True)
-        assert server is not None
-        try:
-            run(server.url("postgres"), folder)
-        finally:
-            server.stop()
+    with database(given.on) as (url, folder):
+        run(url, folder)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import logging
 import random
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -21,17 +21,20 @@ from sqlalchemy.ext.compiler import compiles
 from jobkit.clock import Clock, ServerClock, SystemClock, nap, stopwatch
 from jobkit.errors import BadInput, DatabaseRefused, DatabaseUnavailable
 from jobkit.text import clean
+from jobkit.watchdog import Watchdog
 
 log = logging.getLogger("jobkit.db")
 
 BUSY_SECONDS = 10
 NAP_SECONDS = (0.0002, 0.0006)
 RESTED_SECONDS = 1.0
+DEADLINE_SECONDS = 30.0
 SCHEMA_LOCK = 7018246511
 PARTITIONED = ("job_execution_logs", "job_output")
 # What PostgreSQL says when the same statement may succeed later: the connection went away, the
-# server stops or starts, two transactions met, or there are too many connections or locks.
-_TRANSIENT = ("08", "57P01", "57P02", "57P03", "40001", "40P01", "53300", "55P03")
+# server stops, starts, only reads for now or has no room, two transactions met, or there are too
+# many connections or locks.
+_TRANSIENT = ("08", "57P01", "57P02", "57P03", "40001", "40P01", "53", "55P03", "25006", "58030")
 
 
 class Utc(sa.types.TypeDecorator[datetime]):
@@ -76,25 +79,35 @@ class Database:
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.name = self.url.render_as_string(hide_password=True)
         self.engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        self._watchdog = Watchdog()
         self.engine.update_execution_options(jobkit_wakeups=wakeups)
         self.clock: Clock = SystemClock() if self.is_sqlite else ServerClock(self._server_now)
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Open a transaction that writes; committed at the end, rolled back by an error."""
+    def write(self, *, takes_long: bool = False) -> Iterator[Connection]:
+        """Open a transaction that writes; committed at the end, rolled back by an error.
+
+        After 30 s without an end its connection is held to be dead, unless it `takes_long`.
+        """
         with self._translated(), self.engine.connect() as connection:
             connection = connection.execution_options(jobkit_writes=True)
-            with connection.begin():
+            with self._guarded(connection, takes_long), connection.begin():
                 yield connection
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, *, takes_long: bool = False) -> Iterator[Connection]:
         """Open a transaction that only reads: all its statements see one snapshot."""
         with self._translated(), self.engine.connect() as connection:
             if not self.is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            with connection.begin():
+            with self._guarded(connection, takes_long), connection.begin():
                 yield connection
+
+    def _guarded(self, connection: Connection, takes_long: bool) -> AbstractContextManager[None]:
+        if self.is_sqlite or takes_long:
+            return nullcontext()
+        driver: Any = connection.connection.driver_connection
+        return self._watchdog.guard(driver.fileno(), DEADLINE_SECONDS)
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -455,7 +455,7 @@ class Kit:
         """Count runs, attempts and workers since an instant or an age."""
         start = self._instant(since)
         assert start is not None
-        with self.database.read() as connection:
+        with self.database.read(takes_long=True) as connection:
             counted = history.attempt_counts(connection, start)
             seconds = sorted(history.durations(connection, start))
             jobs = definitions.listed(connection)
@@ -483,7 +483,7 @@ class Kit:
             slots_since=now - timedelta(days=days) if days else None,
             late=chosen.rescue_grace + 2 * chosen.scheduler_poll_interval + verify.SETTLED,
         )
-        with self.database.read() as connection:
+        with self.database.read(takes_long=True) as connection:
             return verify.audit(connection, scope)
 
     def _instant(self, since: timedelta | datetime | str | None) -> datetime | None:

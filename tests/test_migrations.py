@@ -77,6 +77,28 @@ def test_a_database_of_a_newer_program_is_refused(database: str) -> None:
             act(database)
 
 
+def test_a_database_one_step_behind_is_refused_until_it_is_upgraded(database: str) -> None:
+    opened = Database(database)
+    with opened.write() as connection:
+        behind = f"UPDATE {migrations.VERSION_TABLE} SET version_num = :known"
+        connection.execute(sa.text(behind), {"known": migrations.REVISIONS[-2]})
+    opened.close()
+    with pytest.raises(DatabaseRefused, match="jobkit db upgrade"):
+        jobkit.connect(database)
+    assert migrations.upgrade(database).revision == migrations.REVISIONS[-2]
+    jobkit.connect(database).close()
+
+
+def test_postgresql_cleans_the_tables_that_change_often_early(postgres_database: str) -> None:
+    opened = Database(postgres_database)
+    with opened.read() as connection:
+        asked = sa.text("SELECT reloptions::text FROM pg_class WHERE relname = 'job_dispatch'")
+        options = connection.scalar(asked)
+    assert "fillfactor=80" in options
+    assert "autovacuum_vacuum_scale_factor=0.01" in options
+    opened.close()
+
+
 def test_status_columns_refuse_other_words(database: str) -> None:
     opened = Database(database)
     statement = "INSERT INTO job_dispatch (job_id, status, trigger, created_at, available_at) "

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from jobkit import db
 from jobkit.errors import DatabaseRefused
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 # The system that jobkit carries on may keep Alembic's own table name for itself.
 VERSION_TABLE = "jobkit_alembic_version"
 
@@ -54,7 +54,7 @@ def upgrade(url: str, max_retries: int = 3) -> Standing:
     database = db.Database(url)
     try:
         now = database.clock.now()
-        with database.write() as connection:
+        with database.write(takes_long=True) as connection:
             db.lock_schema(connection)
             before = _standing(connection)
             if not before.is_current:
