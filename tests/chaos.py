@@ -5,7 +5,8 @@
 
 Scripts write a ledger of their own, one line a write, so that the database does not testify about
 itself. Faults, about one a second: schedulers and workers are killed with -9 or stopped past their
-lease, PostgreSQL is crashed and started again, its connections are cut.
+lease, PostgreSQL is crashed and started again; through a proxy, its connections are cut, lead into
+a black hole for seconds, or end just before or just after a commit.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from jobkit.executors.sweep import carriers
 from jobkit.handles import Run
 from jobkit.kit import Kit
 from tests.postgres import Postgres, execute, start_server
+from tests.proxy import FaultProxy
 
 SETTINGS = {
     "WORKER_HEARTBEAT_INTERVAL": "0.5",
@@ -81,6 +83,7 @@ class Day:
 
     def __init__(self, url: str, folder: Path, seed: int, server: Postgres | None = None) -> None:
         self.url, self.folder, self.server = url, folder, server
+        self.proxy = None if server is None else FaultProxy(server.folder)
         self.rng = random.Random(seed)
         self.result = Result()
         self.programs: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
@@ -122,13 +125,17 @@ class Day:
             [sys.executable, "-m", "jobkit", kind],
             env=os.environ
             | SETTINGS
-            | {"JOBKIT_DB_URL": self.url, "JOBKIT_SPOOL_DIR": str(self.folder / "spool")},
+            | {"JOBKIT_DB_URL": self._programs_url, "JOBKIT_SPOOL_DIR": str(self.folder / "spool")},
             stdout=log,
             stderr=log,
             cwd=self.folder,
         )
         log.close()
         self.programs[kind].append(process)
+
+    @property
+    def _programs_url(self) -> str:
+        return self.url if self.proxy is None else self.proxy.url("postgres")
 
     def _wait_for_the_first_script(self) -> None:
         until = time.monotonic() + SETTLING_SECONDS
@@ -140,7 +147,7 @@ class Day:
         until = time.monotonic() + seconds
         faults: list[Callable[[], None]] = [self._kill, self._kill, self._stop]
         if self.server is not None:
-            faults += [self._cut, self._crash]
+            faults += [self._cut, self._crash, self._swallow, self._lose_a_commit]
         while time.monotonic() < until:
             self.rng.choice(faults)()
             self._wake_up()
@@ -174,12 +181,32 @@ class Day:
                 self.stopped.remove((until, victim))
 
     def _cut(self) -> None:
-        execute(
-            self.url,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name = 'jobkit' AND random() < 0.5",
-        )
+        if self.rng.random() < 0.5:
+            assert self.proxy is not None
+            self.proxy.cut()
+        else:
+            execute(
+                self.url,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'jobkit' AND random() < 0.5",
+            )
         self.result.faults["connections cut"] += 1
+
+    def _swallow(self) -> None:
+        """Nothing comes through for a while, and nobody is told."""
+        assert self.proxy is not None
+        self.proxy.hold()
+        time.sleep(self.rng.uniform(0.5, 6))
+        self.proxy.release(cut=self.rng.random() < 0.7)
+        self.result.faults["black hole"] += 1
+
+    def _lose_a_commit(self) -> None:
+        assert self.proxy is not None
+        if self.rng.random() < 0.5:
+            self.proxy.drop_commit()
+        else:
+            self.proxy.drop_answer()
+        self.result.faults["commit or its answer lost"] += 1
 
     def _crash(self) -> None:
         assert self.server is not None
@@ -206,7 +233,7 @@ class Day:
                 for finding in kit.verify()
                 for breach in finding.breaches
             ]
-            found += _ledger(self.folder / "ledger", kit, self.result)
+            found += ledger(self.folder / "ledger", kit, self.result)
         found += [f"run {run.id} is {run.status}" for run in runs if not run.is_final]
         for kind, programs in self.programs.items():
             codes = [program.poll() for program in programs]
@@ -226,6 +253,8 @@ class Day:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if self.proxy is not None:
+            self.proxy.close()
 
 
 Lines = dict[tuple[int, int], dict[str, list[float]]]
@@ -239,7 +268,7 @@ def _read(path: Path) -> Lines:
     return lines
 
 
-def _ledger(path: Path, kit: Kit, result: Result) -> list[str]:
+def ledger(path: Path, kit: Kit, result: Result) -> list[str]:
     """Check what the scripts wrote against the rows, and against itself."""
     lines = _read(path)
     rows = {run.id: run for run in kit.runs(limit=1_000_000)}
