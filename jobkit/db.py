@@ -460,13 +460,18 @@ def _insert_columns(
 ) -> Any:
     def bound(name: str) -> sa.BindParameter[Any]:
         kind = table.c[name].type
-        return sa.bindparam(name, type_=postgresql.ARRAY(kind) if name in varied else kind)
+        return sa.bindparam(name, type_=_many(kind) if name in varied else kind)
 
     given = sa.func.unnest(*map(bound, varied)).table_valued(*varied).render_derived()
     chosen = [given.c[name] if name in varied else bound(name) for name in names]
     insert = postgresql.insert(table).from_select(names, sa.select(*chosen))
     insert = insert.on_conflict_do_nothing()
     return insert.returning(*returned) if returned else insert
+
+
+def _many(kind: Any) -> Any:
+    # One dimension: a JSON document that is a list is one value, not an array.
+    return postgresql.ARRAY(kind, dimensions=1)
 
 
 def lock_schema(connection: Connection) -> None:

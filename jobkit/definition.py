@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from jobkit import execution
 from jobkit.errors import BadInput
 from jobkit.schedule import MISFIRE_POLICIES, Schedule
 from jobkit.settings import Settings
@@ -32,6 +33,7 @@ KEYWORDS = (
     "overlap",
     "start_deadline",
     "on_worker_lost",
+    *execution.KEYWORDS,
 )
 LONGEST_SECONDS = 10 * 366 * 86400
 
@@ -171,7 +173,7 @@ def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
         column: read(given[keyword])
         for keyword, (column, read) in readers.items()
         if given.get(keyword) is not None
-    }
+    } | execution.columns(given)
 
 
 def params_column(params: Mapping[str, Any]) -> dict[str, Any]:

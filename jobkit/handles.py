@@ -45,6 +45,15 @@ class Job:
     start_deadline: timedelta | None
     on_worker_lost: str
     params: dict[str, Any]
+    kind: str | None
+    source: str | None
+    python: str | None
+    memory_limit_bytes: int | None
+    nice: int | None
+    working_dir: str | None
+    variables: dict[str, str] | None
+    secrets: list[str] | None
+    isolation: str | None
     version: int
     created_at: datetime
 

@@ -8,7 +8,7 @@ import shlex
 import socket
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import islice
@@ -152,13 +152,16 @@ class Kit:
         `every`, `hourly`, `daily`, `weekly`, `monthly`, `at`; none for a job that runs on demand.
         Also `tz`, `starts_at`, `ends_at`, `params`, `queue`, `priority`, `timeout`, `retries`,
         `retry_delay`, `misfire`, `misfire_window`, `overlap`, `start_deadline`, `on_worker_lost`.
+        How it is executed: `kind` (by the target's suffix if not given), `source` (its text, which
+        the job then carries; `target` only names it), `python` (an interpreter or the folder of a
+        virtual environment), `memory`, `nice`, `cwd`, `env_vars`, `secrets`, `isolation`.
         BadInput names what is wrong; nothing is written then.
         """
         definition.check_keywords(given)
         now = self.clock.now()
         values = {
             "name": definition.name_column(name),
-            "script_path": self._checked_target(target),
+            "script_path": self._checked_target(target, given),
             "script_args": definition.arguments_column(args),
             "created_at": now,
             "is_active": True,
@@ -180,7 +183,8 @@ class Kit:
         definition.check_keywords(given)
         values = definition.other_columns(given)
         if target is not None:
-            values["script_path"] = self._checked_target(target)
+            values["script_path"] = self._checked_target(target, given)
+            values.setdefault("source", None)
         if args is not None:
             values["script_args"] = definition.arguments_column(args)
         now = self.clock.now()
@@ -242,7 +246,9 @@ class Kit:
         notify(connection)
         return changed
 
-    def _checked_target(self, target: str) -> str:
+    def _checked_target(self, target: str, given: Mapping[str, Any]) -> str:
+        if given.get("source") is not None:
+            return definition.name_column(target)  # the text travels; this only names it
         try:
             resolve(target, [root.absolute() for root in self.settings.script_roots])
         except CannotStart as error:

@@ -15,6 +15,7 @@ from jobkit.db import BigId, JsonText, Utc
 from jobkit.schedule import MISFIRE_POLICIES, SCHEDULE_TYPES
 from jobkit.states import (
     ATTEMPT_STATUSES,
+    ISOLATIONS,
     LOST_POLICIES,
     OVERLAP_POLICIES,
     RUN_STATUSES,
@@ -64,6 +65,7 @@ class ScheduledJob(Table, table=True):
         words("misfire_policy", MISFIRE_POLICIES),
         words("overlap_policy", OVERLAP_POLICIES),
         words("on_worker_lost", LOST_POLICIES),
+        words("isolation", ISOLATIONS),
         {"sqlite_autoincrement": True},
     )
 
@@ -100,6 +102,22 @@ class ScheduledJob(Table, table=True):
     start_deadline_seconds: float | None = None
     on_worker_lost: str = "retry"
     params: dict[str, Any] | None = _json()
+    kind: str | None = None
+    """What runs it: python, shell, notebook, sql ...; by the script's suffix where NULL."""
+    source: str | None = None
+    """Its text, where the job carries it instead of naming a file of the workers."""
+    python: str | None = None
+    """An interpreter, or the folder of a virtual environment; the worker's own where NULL."""
+    memory_limit_bytes: int | None = _big()
+    nice: int | None = None
+    working_dir: str | None = None
+    """Below a script root; the root itself where NULL."""
+    variables: dict[str, str] | None = _json()
+    """Of the environment of its attempts."""
+    secrets: list[str] | None = _json()
+    """Names that workers resolve: `NAME` as a file, `env:NAME` also as a variable."""
+    isolation: str | None = None
+    """`fresh`: always a new interpreter."""
     version: int = 1
     slots_until: datetime = _instant(nullable=False)
     """The cursor: the last slot, or instant, that was looked at."""
@@ -167,6 +185,9 @@ class JobDispatch(Table, table=True):
     requested_by: str | None = None
     retry_of: int | None = _big()
     backfill_id: str | None = None
+    progress: float | None = None
+    """How much of the attempt is done as it says itself, 0 to 1."""
+    progress_text: str | None = None
     launcher: str | None = None
     external_id: str | None = None
     external_url: str | None = None
@@ -199,6 +220,11 @@ class JobExecutionLog(Table, table=True):
     max_rss_bytes: int | None = _big()
     output_bytes: int | None = _big()
     omitted_bytes: int | None = _big()
+    signal: int | None = None
+    metrics: dict[str, float] | None = _json()
+    result: Any = _json()
+    provenance: dict[str, Any] | None = _json()
+    """What it ran on: hash of the script, git commit, parameters, host, Python, packages."""
     launcher: str | None = None
     external_id: str | None = None
     external_url: str | None = None
@@ -215,7 +241,33 @@ class JobOutput(Table, table=True):
     claimed_at: datetime = Field(sa_type=Utc, primary_key=True)
     at: datetime = _instant(nullable=False)
     stream: str = "output"
+    """`output`, both streams in the order of writing; `cell`, an event of a notebook as JSON."""
     text: str
+
+
+class JobArtifact(Table, table=True):
+    """A file that an attempt left, and where it is kept."""
+
+    __tablename__ = "job_artifacts"
+
+    dispatch_id: int = Field(sa_type=BigId, primary_key=True)
+    attempt: int = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    size_bytes: int = _big(nullable=False)
+    sha256: str
+    media_type: str
+    url: str
+    created_at: datetime = _instant(nullable=False)
+
+
+class PackageSet(Table, table=True):
+    """The packages of an interpreter; provenance names them by their hash."""
+
+    __tablename__ = "package_sets"
+
+    sha256: str = Field(primary_key=True)
+    packages: dict[str, str] = _json(nullable=False)
+    seen_at: datetime = _instant(nullable=False)
 
 
 class WorkerRegistration(Table, table=True):
@@ -255,5 +307,7 @@ versions = JobVersion.__table__  # type: ignore[attr-defined]
 runs = JobDispatch.__table__  # type: ignore[attr-defined]
 attempts = JobExecutionLog.__table__  # type: ignore[attr-defined]
 output = JobOutput.__table__  # type: ignore[attr-defined]
+artifacts = JobArtifact.__table__  # type: ignore[attr-defined]
+package_sets = PackageSet.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]

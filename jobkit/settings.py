@@ -151,6 +151,47 @@ class Settings(BaseSettings):
         Path.home() / ".cache" / "jobkit" / "spool",
         "Where a worker keeps results that the database cannot take yet.",
     )
+    kinds: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_KINDS",
+        (),
+        "Kinds of jobs that a worker executes (python, shell, program, notebook, sql, function), "
+        "separated by commas; all where unset.",
+    )
+    interpreters: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_INTERPRETERS",
+        (),
+        "Interpreters, or folders of virtual environments, that a job may name besides the "
+        "worker's own, separated by commas; `*`: any.",
+    )
+    env_allow: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_ENV_ALLOW",
+        ("*",),
+        "Variables of its own environment that a worker hands to scripts, as patterns separated "
+        "by commas; never jobkit's own.",
+    )
+    preload: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_PRELOAD",
+        (),
+        "Modules that a worker imports before it forks Python scripts, separated by commas, like "
+        "pandas,polars: scripts that use them start at once.",
+    )
+    secrets_dir: Path | None = _setting(
+        "JOBKIT_SECRETS_DIR",
+        None,
+        "A folder of secrets, one file each, that a worker looks in before its environment.",
+    )
+    artifacts_url: str | None = _setting(
+        "JOBKIT_ARTIFACTS_URL",
+        None,
+        "Where files that scripts leave are kept: a folder or s3://bucket/prefix; beside the "
+        "database of a laptop where unset.",
+    )
+    artifacts_limit: int = _setting(
+        "JOBKIT_ARTIFACTS_LIMIT",
+        1_000_000_000,
+        "Bytes of artifacts that are kept of an attempt.",
+        ge=0,
+    )
     wakeups: bool = _setting(
         "JOBKIT_WAKEUPS",
         True,
@@ -189,7 +230,15 @@ class Settings(BaseSettings):
     def _split_roots(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
-    @field_validator("queues", "trusted_hosts", mode="before")
+    @field_validator(
+        "queues",
+        "trusted_hosts",
+        "kinds",
+        "interpreters",
+        "env_allow",
+        "preload",
+        mode="before",
+    )
     @classmethod
     def _split_names(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -28,6 +28,7 @@ WORKER_STATUSES = ("IDLE", "BUSY", "DRAINING", "OFFLINE")
 TRIGGERS = ("schedule", "manual", "backfill", "retry")
 OVERLAP_POLICIES = ("skip", "queue", "queue_all", "replace", "allow")
 LOST_POLICIES = ("retry", "fail")
+ISOLATIONS = ("warm", "fresh")
 
 LONGEST_DELAY = timedelta(hours=1)
 MOST_LOST = 3

@@ -108,6 +108,15 @@ def size(count: int | None) -> str:
     return f"{amount:.1f} {unit}"
 
 
+def parse_size(text: str) -> int:
+    """Read `512MB`, `2GB`, `1.5GiB` or a plain number of bytes; BadInput for anything else."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if found is None:
+        raise BadInput(f"{text!r} is not a size.", "Write it like 512MB or 2GB.")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " "))
+
+
 def clean(text: str) -> str:
     """Replace what PostgreSQL's text refuses: NUL becomes U+2400, a lone surrogate U+FFFD."""
     return _UNPRINTABLE.sub(lambda found: "␀" if found[0] == "\x00" else "�", text)

@@ -96,7 +96,7 @@ def test_a_stale_worker_writes_nothing(stage: Stage) -> None:
     assert fresh.attempt == 2
     assert stage.finish(stale) is False
     with stage.kit.database.write() as connection:
-        assert claims.write_output(connection, stale, [(0, at("06:02"), "late")]) is False
+        assert claims.write_output(connection, stale, [(0, at("06:02"), "late", "output")]) is False
     assert stage.renew("w1", stale).held == frozenset()
     assert run.output(attempt=1).text == ""
     assert [item.status for item in run.attempts()] == ["LOST"]
@@ -218,7 +218,7 @@ def test_output_comes_in_order_and_a_repeat_changes_nothing(stage: Stage) -> Non
     stage.job()
     run = stage.kit.submit("sales")
     claim = stage.claim_one()
-    chunks = [(0, at("06:00"), "one\n"), (1, at("06:00"), "two\n")]
+    chunks = [(0, at("06:00"), "one\n", "output"), (1, at("06:00"), "two\n", "output")]
     for _ in range(2):
         with stage.kit.database.write() as connection:
             assert claims.write_output(connection, claim, chunks)
@@ -286,7 +286,7 @@ def test_old_runs_are_cleaned_up_with_their_attempts_and_output(stage: Stage) ->
     old = stage.kit.submit("sales")
     claim = stage.claim_one()
     with stage.kit.database.write() as connection:
-        claims.write_output(connection, claim, [(0, at("06:00"), "text")])
+        claims.write_output(connection, claim, [(0, at("06:00"), "text", "output")])
     stage.finish(claim)
     stage.clock.turn(timedelta(days=20))
     recent = stage.kit.submit("sales")

@@ -20,7 +20,7 @@ from tests.stage import Stage
 def report(claim: Claim, text: str = "done\n", **result: Any) -> Report:
     ended = {"ended_by": "exit", "exit_code": 0} | result
     came_to = Result(started_at=claim.claimed_at, finished_at=claim.claimed_at, **ended)
-    return Report(claim, came_to, ((0, claim.claimed_at, text),))
+    return Report(claim, came_to, ((0, claim.claimed_at, text, "output"),))
 
 
 def claimed(stage: Stage, count: int) -> list[Claim]:

@@ -77,12 +77,9 @@ def test_a_database_of_a_newer_program_is_refused(database: str) -> None:
             act(database)
 
 
-def test_a_database_one_step_behind_is_refused_until_it_is_upgraded(database: str) -> None:
-    opened = Database(database)
-    with opened.write() as connection:
-        behind = f"UPDATE {migrations.VERSION_TABLE} SET version_num = :known"
-        connection.execute(sa.text(behind), {"known": migrations.REVISIONS[-2]})
-    opened.close()
+def test_a_database_one_step_behind_is_refused_until_it_is_upgraded(empty_database: str) -> None:
+    database = empty_database
+    migrations.upgrade(database, to=migrations.REVISIONS[-2])
     with pytest.raises(DatabaseRefused, match="jobkit db upgrade"):
         jobkit.connect(database)
     assert migrations.upgrade(database).revision == migrations.REVISIONS[-2]

@@ -55,7 +55,7 @@ def history(stage: Stage) -> Stage:
 def write(stage: Stage, claim: Any, *chunks: str, first: int = 0) -> None:
     from jobkit.store import claims
 
-    numbered = [(first + seq, stage.clock.now(), text) for seq, text in enumerate(chunks)]
+    numbered = [(first + seq, stage.clock.now(), text, "output") for seq, text in enumerate(chunks)]
     with stage.kit.database.write() as connection:
         assert claims.write_output(connection, claim, numbered)
 

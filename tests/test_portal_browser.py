@@ -58,7 +58,7 @@ def write(portal: Portal, claim: Any, text: str, seq: int) -> None:
     from jobkit.store import claims
 
     with portal.stage.kit.database.write() as connection:
-        chunk = (seq, portal.stage.clock.now(), text)
+        chunk = (seq, portal.stage.clock.now(), text, "output")
         assert claims.write_output(connection, claim, [chunk])
 
 

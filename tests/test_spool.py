@@ -21,7 +21,7 @@ def report(stage: Stage) -> Report:
     claim = stage.claim_one()
     finished_at = MONDAY + timedelta(seconds=3)
     result = Result("exit", MONDAY, finished_at, 0, measures={"log_output": "grün\n"})
-    return Report(claim, result, ((0, MONDAY, "grün\n"),))
+    return Report(claim, result, ((0, MONDAY, "grün\n", "output"),))
 
 
 def deliver(stage: Stage, report: Report) -> bool:

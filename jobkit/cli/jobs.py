@@ -10,6 +10,7 @@ from rich.markup import escape
 from jobkit import text
 from jobkit.cli import options as o
 from jobkit.cli.show import jobs_table, out, pairs, print_json, status
+from jobkit.errors import BadInput
 from jobkit.handles import Job
 
 app = typer.Typer(no_args_is_help=True, help="Define jobs.")
@@ -49,6 +50,15 @@ def add(
     overlap: o.Overlap = None,
     start_deadline: o.StartDeadline = None,
     on_worker_lost: o.OnWorkerLost = None,
+    kind: o.Kind = None,
+    embed: o.Embed = False,
+    python: o.Python = None,
+    memory: o.Memory = None,
+    nice: o.Nice = None,
+    cwd: o.WorkingDir = None,
+    env: o.EnvVars = None,
+    secret: o.Secrets = None,
+    isolation: o.Isolation = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Add a job; without a schedule it runs on demand."""
@@ -84,6 +94,15 @@ def edit(
     overlap: o.Overlap = None,
     start_deadline: o.StartDeadline = None,
     on_worker_lost: o.OnWorkerLost = None,
+    kind: o.Kind = None,
+    embed: o.Embed = False,
+    python: o.Python = None,
+    memory: o.Memory = None,
+    nice: o.Nice = None,
+    cwd: o.WorkingDir = None,
+    env: o.EnvVars = None,
+    secret: o.Secrets = None,
+    isolation: o.Isolation = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Change a job: what is not given stays; a changed schedule starts from now."""
@@ -93,12 +112,24 @@ def edit(
 
 
 def _given(values: dict[str, Any], *without: str) -> dict[str, Any]:
-    given = {
-        key: value
-        for key, value in values.items()
-        if value is not None and key not in (*without, "param", "as_json")
-    }
-    return given | ({"params": o.read_params(values["param"])} if values["param"] else {})
+    """Return the keywords of `Kit.add_job` for what was given on the command line."""
+    read = {*without, "param", "env", "secret", "embed", "as_json"}
+    given = {key: value for key, value in values.items() if value is not None and key not in read}
+    if values["param"]:
+        given["params"] = o.read_params(values["param"])
+    if values["env"]:
+        given["env_vars"] = o.read_pairs("--env", values["env"])
+    if values["secret"]:
+        given["secrets"] = values["secret"]
+    if values["embed"]:
+        given["source"] = o.read_source(_to_embed(values["target"]))
+    return given
+
+
+def _to_embed(target: str | None) -> str:
+    if target is None:
+        raise BadInput("--embed names no script.", "Add --target SCRIPT.")
+    return target
 
 
 def _said(job: Job, what: str, as_json: bool) -> None:
@@ -133,6 +164,7 @@ def show(name: o.Name, as_json: o.AsJson = False) -> None:
             (
                 ("job", escape(job.name)),
                 ("script", escape(" ".join([job.script_path, *job.args]))),
+                ("executed", _executed(job)),
                 ("schedule", f"{escape(job.schedule)} ({job.timezone})"),
                 ("state", "active" if job.is_active else "paused"),
                 ("next", ", ".join(text.instant(slot, job.timezone) for slot in job.next(3))),
@@ -151,6 +183,22 @@ def show(name: o.Name, as_json: o.AsJson = False) -> None:
             out.print(f"[dim]version {version.version}: {version.changed_by}, {age}: {changed}[/]")
         for run in job.runs(5):
             out.print(f"run {run.id} {status(run.status)} {text.age(run.created_at, now)}")
+
+
+def _executed(job: Job) -> str:
+    """Say what differs from the usual way of execution."""
+    said = {
+        "kind": job.kind,
+        "text kept with the job": job.source and text.size(len(job.source.encode())),
+        "python": job.python,
+        "memory": job.memory_limit_bytes and text.size(job.memory_limit_bytes),
+        "nice": job.nice,
+        "in": job.working_dir,
+        "variables": ", ".join(job.variables or ()),
+        "secrets": ", ".join(job.secrets or ()),
+        "isolation": job.isolation,
+    }
+    return escape("; ".join(f"{name} {value}" for name, value in said.items() if value))
 
 
 @app.command()

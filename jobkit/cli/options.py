@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -65,6 +66,30 @@ Retries = Annotated[
     int | None, typer.Option("--retries", metavar="N", help="Tries after the first.")
 ]
 
+Kind = _option("--kind", "K", "python, shell, program, notebook, sql ...; else by the suffix.")
+Python = _option("--python", "P", "An interpreter, or the folder of a virtual environment.")
+Memory = _option("--memory", "SIZE", "An attempt that uses more is ended; like 512MB.")
+WorkingDir = _option("--cwd", "DIR", "Where it runs, below a script root.")
+Isolation = _option("--isolation", "I", "fresh: always a new interpreter; warm: where possible.")
+Nice = Annotated[
+    int | None, typer.Option("--nice", metavar="N", help="How far it gives way to others, 0 to 19.")
+]
+Embed = Annotated[
+    bool, typer.Option("--embed", help="Keep the script's text with the job: it then travels.")
+]
+EnvVars = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="K=V", help="A variable of its environment. Repeatable."),
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="NAME",
+        help="A secret that the worker resolves; env:NAME to have it as a variable. Repeatable.",
+    ),
+]
+
 
 @contextmanager
 def open_kit(*, waits: bool = False, **overrides: Any) -> Iterator[Kit]:
@@ -90,15 +115,32 @@ def _connect(waits: bool, overrides: dict[str, Any]) -> Kit:
             nap(AWAY_SECONDS)
 
 
-def read_params(pairs: list[str] | None) -> dict[str, Any]:
-    """Read `k=v` pairs: a value that is JSON is that, any other is text."""
-    params: dict[str, Any] = {}
+def read_pairs(flag: str, pairs: list[str] | None) -> dict[str, str]:
+    """Read `k=v` pairs; BadInput names one that is none."""
+    found = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not key or not equals:
-            raise BadInput(f"--param {pair!r} is no pair.", "Write it like --param day=2026-03-01.")
-        try:
-            params[key] = json.loads(value)
-        except json.JSONDecodeError:
-            params[key] = value
-    return params
+            raise BadInput(f"{flag} {pair!r} is no pair.", f"Write it like {flag} day=2026-03-01.")
+        found[key] = value
+    return found
+
+
+def read_params(pairs: list[str] | None) -> dict[str, Any]:
+    """Read `k=v` pairs: a value that is JSON is that, any other is text."""
+    return {key: _json_or_text(value) for key, value in read_pairs("--param", pairs).items()}
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def read_source(target: str) -> str:
+    """Read the script that a job is to carry; BadInput when it is no text or not there."""
+    try:
+        return Path(target).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{target} cannot be embedded: {error}.", "Name a text file.") from None

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from jobkit import db
 from jobkit.errors import DatabaseRefused
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 # The system that jobkit carries on may keep Alembic's own table name for itself.
 VERSION_TABLE = "jobkit_alembic_version"
 
@@ -41,8 +41,10 @@ def standing(database: db.Database) -> Standing:
         return _standing(connection)
 
 
-def upgrade(url: str, max_retries: int = 3) -> Standing:
-    """Bring the database to this program's revision in one transaction; a repeat changes nothing.
+def upgrade(url: str, max_retries: int = 3, to: str = REVISIONS[-1]) -> Standing:
+    """Bring the database to a revision, this program's by default; a repeat changes nothing.
+
+    In one transaction:
 
     1. One process at a time changes the schema.
     2. Refuse what is newer than this program.
@@ -58,7 +60,7 @@ def upgrade(url: str, max_retries: int = 3) -> Standing:
             db.lock_schema(connection)
             before = _standing(connection)
             if not before.is_current:
-                _run(connection, now, max_retries)
+                _run(connection, now, max_retries, to)
             db.ensure_partitions(connection, now)
         return before
     finally:
@@ -100,7 +102,7 @@ def _older_tables(connection: Connection, tables: set[str]) -> dict[str, int]:
     return {name: connection.scalar(sa.text(count + name)) or 0 for name in names if name in tables}
 
 
-def _run(connection: Connection, now: datetime, max_retries: int) -> None:
+def _run(connection: Connection, now: datetime, max_retries: int, to: str) -> None:
     # Alembic is heavy to import, and almost every start finds nothing to do.
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -113,7 +115,7 @@ def _run(connection: Connection, now: datetime, max_retries: int) -> None:
     scripts = ScriptDirectory.from_config(config)
 
     def missing(revision: object, _context: object) -> object:
-        return scripts._upgrade_revs("head", revision)  # type: ignore[arg-type]
+        return scripts._upgrade_revs(to, revision)  # type: ignore[arg-type]
 
     with EnvironmentContext(config, scripts, fn=missing) as environment:
         environment.configure(connection=connection, version_table=VERSION_TABLE)

@@ -22,8 +22,8 @@ from jobkit.store.dispatch import IN_PROGRESS, PENDING
 RESCUE_BATCH = 100
 _AT = sa.bindparam("at", type_=Utc())
 LAST_OUTPUT_BYTES = 4096
-Chunk = tuple[int, datetime, str]
-"""A piece of an attempt's output: its number, when it was read, and its text."""
+Chunk = tuple[int, datetime, str, str]
+"""A piece of an attempt's output: its number, when it was read, its text and its stream."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Result:
     exit_code: int | None = None
     error: str = ""
     measures: Mapping[str, Any] = field(default_factory=dict)
-    """cpu_seconds, max_rss_bytes, output_bytes, omitted_bytes, log_output."""
+    """Further columns of the attempt: cpu_seconds, max_rss_bytes, log_output, metrics ..."""
 
 
 def claim(
@@ -373,6 +373,10 @@ _UNMEASURED: dict[str, Any] = {
     "output_bytes": None,
     "omitted_bytes": None,
     "log_output": None,
+    "signal": None,
+    "metrics": None,
+    "result": None,
+    "provenance": None,
 }
 
 
@@ -404,7 +408,11 @@ def _said(connection: Connection, run: Row[Any]) -> str:
     """Return the end of what a lost attempt printed before it was lost."""
     chunks = (
         sa.select(output.c.text)
-        .where(output.c.dispatch_id == run.id, output.c.attempt == run.attempt)
+        .where(
+            output.c.dispatch_id == run.id,
+            output.c.attempt == run.attempt,
+            output.c.stream == "output",
+        )
         .order_by(output.c.seq.desc())
         .limit(1)
     )
@@ -463,10 +471,10 @@ def add_output(connection: Connection, said: Sequence[tuple[Claim, Sequence[Chun
             "seq": seq,
             "claimed_at": claimed.claimed_at,
             "at": at,
-            "stream": "output",
+            "stream": stream,
             "text": text,
         }
         for claimed, chunks in said
-        for seq, at, text in chunks
+        for seq, at, text, stream in chunks
     ]
     insert_once(connection, output, rows)

@@ -38,6 +38,15 @@ DEFINITION = (
     "start_deadline_seconds",
     "on_worker_lost",
     "params",
+    "kind",
+    "source",
+    "python",
+    "memory_limit_bytes",
+    "nice",
+    "working_dir",
+    "variables",
+    "secrets",
+    "isolation",
     "is_active",
 )
 SCHEDULE = (

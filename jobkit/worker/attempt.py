@@ -52,7 +52,7 @@ class Output:
     def keep(self, text: str) -> None:
         """Take a piece of output that is written later, with the result."""
         if text:
-            self._kept.append((self._next, self._clock.now(), text))
+            self._kept.append((self._next, self._clock.now(), text, "output"))
             self._next += 1
 
     @property

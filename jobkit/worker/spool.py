@@ -75,5 +75,8 @@ def _decode(document: dict[str, Any]) -> Report:
         for name, value in fields.items():
             if value is not None and (name.endswith("_at") or name == "scheduled_for"):
                 fields[name] = datetime.fromisoformat(value)
-    chunks = tuple((seq, datetime.fromisoformat(at), text) for seq, at, text in document["chunks"])
+    chunks = tuple(
+        (seq, datetime.fromisoformat(at), text, *(stream or ("output",)))
+        for seq, at, text, *stream in document["chunks"]
+    )
     return Report(Claim(**claim), Result(**result), chunks)
