@@ -18,6 +18,8 @@ from sqlalchemy.exc import IntegrityError
 
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
+from jobkit.executors.nursery import Nursery
+from jobkit.executors.process import inheritable
 from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
 from jobkit.store import claims, definitions, workers
@@ -57,6 +59,7 @@ class Worker:
         self._until_idle = until_idle
         spread = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._delivery = Delivery(database, spread)
+        self._nursery = Nursery(inheritable(os.environ, settings.env_allow), settings.preload)
         self._lock = threading.Lock()
         self._held: dict[tuple[int, int], Attempt] = {}
         self._threads: set[threading.Thread] = set()
@@ -96,6 +99,7 @@ class Worker:
             return
         self._heartbeat.start()
         watch = Watch(self.database)
+        threading.Thread(target=self._nursery.warm_up, name="warm-up", daemon=True).start()
         self.ready.set()
         try:
             while not self._is_over():
@@ -208,7 +212,9 @@ class Worker:
     # Executing
 
     def _begin(self, order: Order) -> None:
-        attempt = Attempt(order, self.settings, self.database.clock, self._write_output)
+        attempt = Attempt(
+            order, self.settings, self.database.clock, self._nursery, self._write_output
+        )
         thread = threading.Thread(
             target=self._execute, args=(attempt,), name=f"run-{order.claim.run_id}", daemon=True
         )
@@ -359,6 +365,7 @@ class Worker:
         for thread in threads:
             thread.join()
         self._heartbeat.stop()
+        self._nursery.close()
         try:
             self._deliver_kept()
             with self.database.write() as connection:
