@@ -17,7 +17,7 @@ from typing import Any
 
 from jobkit.clock import stopwatch
 from jobkit.errors import CannotStart
-from jobkit.executors.capture import Capture
+from jobkit.executors.capture import Capture, Chunk
 from jobkit.executors.sweep import sweep
 from jobkit.text import iso
 
@@ -53,8 +53,8 @@ class Outcome:
     """Processes that the script left behind and that were ended."""
     output_bytes: int = 0
     omitted_bytes: int = 0
-    rest: str = ""
-    """The last chunk of the output, which was not handed on: it can go with the result."""
+    rest: tuple[Chunk, ...] = ()
+    """The last chunks of the output, which were not handed on: they can go with the result."""
     tail: str = ""
     """The last 4 KiB of the output."""
     error: str = ""
@@ -90,8 +90,8 @@ class Child:
     """A program that runs below a shim; `wait()` reads it to its end.
 
     `lease_for`: how long it may live unless `extend` is called; it is then killed even if this
-    process hangs or dies. `on_output` takes text, from the thread that waits, and never raises.
-    CannotStart when the shim cannot be started.
+    process hangs or dies. `on_output` takes a text and its stream, from the
+    thread that waits, and never raises. CannotStart when the shim cannot be started.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Child:
         timeout: timedelta | None,
         grace: timedelta,
         lease_for: timedelta | None,
-        on_output: Callable[[str], None],
+        on_output: Callable[[str, str], None],
     ) -> None:
         if sys.platform == "win32":
             raise CannotStart(
@@ -182,7 +182,7 @@ class Child:
         self._shim.wait()
         if report is None:
             self.sweep()
-        rest = self._capture.close()
+        rest = tuple(self._capture.close())
         self._close(self._output, self._report)
         return Outcome(
             **({"ended_by": "lost"} if report is None else report),
