@@ -11,6 +11,8 @@ from urllib.parse import quote, quote_plus
 MASK = b"***"
 LEAST_CHARACTERS = 4
 _HEAD = 4
+_RARE = 8
+_PLAIN = re.compile(rb"[A-Za-z0-9]+")
 _HEX = re.compile(r"%[0-9A-F]{2}")
 # What the usual functions of Python and of JavaScript leave as it is.
 _URL_SAFE = ("", "/", "!'()*")
@@ -30,7 +32,7 @@ class Mask:
     def __init__(self, values: Sequence[str]) -> None:
         patterns = sorted({item for value in values for item in _patterns(value)}, key=len)
         self._patterns = [(pattern[:_HEAD], pattern) for pattern in patterns]
-        self._needles = _shortest(patterns)
+        self._needles = _shortest({_core(pattern) for pattern in patterns})
         self._beginnings = {pattern[:size] for pattern in patterns for size in range(1, _HEAD)}
         self._held = b""
         self._known = 0  # so many bytes of what is held belong to the mask written last
@@ -100,12 +102,18 @@ def _occurrences(pattern: bytes, buffer: bytes) -> Iterator[int]:
         at = buffer.find(pattern, at + 1)
 
 
-def _shortest(patterns: Sequence[bytes]) -> list[bytes]:
+def _core(pattern: bytes) -> bytes:
+    """Return the longest piece that no spelling changes, if it is long enough to be rare."""
+    piece = max(_PLAIN.findall(pattern), key=len, default=b"")
+    return piece if len(piece) >= _RARE else pattern
+
+
+def _shortest(pieces: set[bytes]) -> list[bytes]:
     """Return those that hold no other: where none of them is, there is no pattern at all."""
     needles: list[bytes] = []
-    for pattern in patterns:
-        if not any(needle in pattern for needle in needles):
-            needles.append(pattern)
+    for piece in sorted(pieces, key=len):
+        if not any(needle in piece for needle in needles):
+            needles.append(piece)
     return needles
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from jobkit.clock import stopwatch
 from jobkit.errors import CannotStart
 from jobkit.executors.capture import Capture, Chunk
+from jobkit.executors.secrets import WITHHELD
 from jobkit.executors.sweep import sweep
 from jobkit.text import iso
 
@@ -26,8 +27,6 @@ READ_BYTES = 64 << 10
 FLUSH_SECONDS = 0.25
 DRAIN_SECONDS = 0.5
 COOKIES = ("JOBKIT_RUN_ID", "JOBKIT_ATTEMPT", "JOBKIT_WORKER_PID", "JOBKIT_WORKER_ID")
-# A script has no business in the scheduler's database, and its settings may hold a password.
-SECRETS = ("DATABASE_URL", "REFLEX_DB_URL", "PGPASSWORD")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def child_environment(
     kept = {
         name: value
         for name, value in inherited.items()
-        if not name.startswith("JOBKIT_") and name not in SECRETS
+        if not name.startswith("JOBKIT_") and name not in WITHHELD
     }
     return kept | {
         "PYTHONUNBUFFERED": "1",
