@@ -92,6 +92,7 @@ class Attempt:
         self.output = output
         self.deadline = order["deadline"]
         self.times_out_at = None if order["timeout"] is None else stopwatch() + order["timeout"]
+        self.is_warm = bool(order["warm"]) and host.can_become(order)
         self.look_at = stopwatch() + LOOK_SECONDS
         self.child = 0
         self.status: int | None = None
@@ -122,6 +123,7 @@ class Attempt:
             "cpu_seconds": round(self.cpu_seconds, 6),
             "max_rss_bytes": self.max_rss,
             "leftovers": leftovers,
+            "is_warm": self.is_warm,
         }
 
     def start(self) -> str | None:
@@ -157,7 +159,7 @@ class Attempt:
         if order["nice"]:
             os.nice(order["nice"])
         offer_to_oom_killer()
-        if order["warm"] and self.host.can_become(order):
+        if self.is_warm:
             os.closerange(3, 1 << 16)
             raise Become(order)
         os.execve(order["argv"][0], order["argv"], order["env"])

@@ -16,17 +16,19 @@ from typing import Any
 
 from jobkit.clock import stopwatch
 from jobkit.errors import CannotStart
-from jobkit.executors.capture import Capture
+from jobkit.executors.capture import Capture, Chunk
+from jobkit.executors.facts import Fact
 from jobkit.executors.nursery import Link, start_host
+from jobkit.executors.secrets import WITHHELD
 from jobkit.executors.sweep import sweep
 from jobkit.text import iso
 
 READ_BYTES = 64 << 10
 FLUSH_SECONDS = 0.25
+MOMENT_SECONDS = 0.05
+LONGEST_WAIT = 3600.0
 DRAIN_SECONDS = 0.5
 COOKIES = ("JOBKIT_RUN_ID", "JOBKIT_ATTEMPT", "JOBKIT_WORKER_PID", "JOBKIT_WORKER_ID")
-# A script has no business in the scheduler's database, and its settings may hold a password.
-SECRETS = ("DATABASE_URL", "REFLEX_DB_URL", "PGPASSWORD")
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,12 @@ class Outcome:
     max_rss_bytes: int | None = None
     leftovers: int = 0
     """Processes that the script left behind and that were ended."""
+    is_warm: bool = False
+    """Whether a forked interpreter ran it."""
     output_bytes: int = 0
     omitted_bytes: int = 0
-    rest: str = ""
-    """The last chunk of the output, which was not handed on: it can go with the result."""
+    rest: tuple[Chunk, ...] = ()
+    """The last chunks of the output, which were not handed on: they can go with the result."""
     tail: str = ""
     """The last 4 KiB of the output."""
     error: str = ""
@@ -75,7 +79,7 @@ def inheritable(environment: Mapping[str, str], allowed: Sequence[str] = ("*",))
         name: value
         for name, value in environment.items()
         if not name.startswith("JOBKIT_")
-        and name not in SECRETS
+        and name not in WITHHELD
         and any(fnmatchcase(name, pattern) for pattern in allowed)
     } | {"PYTHONUNBUFFERED": "1"}
 
@@ -104,7 +108,8 @@ class Child:
     """A program that runs below a host; `wait()` reads it to its end.
 
     `lease_for`: how long it may live unless `extend` is called; it is then killed even if this
-    process hangs or dies. `on_output` takes text, from the thread that waits, and never raises.
+    process hangs or dies. `on_output` takes a text and its stream, `on_fact` what a line tells;
+    both from the thread that waits, and they never raise. `secrets`: values to be masked.
     `link`: the host that runs it, given back by the caller; one of its own where there is none.
     CannotStart when no host can be started.
     """
@@ -116,14 +121,16 @@ class Child:
         timeout: timedelta | None,
         grace: timedelta,
         lease_for: timedelta | None,
-        on_output: Callable[[str], None],
+        on_output: Callable[[str, str], None],
+        on_fact: Callable[[Fact], None] = lambda _: None,
+        secrets: Sequence[str] = (),
         link: Link | None = None,
     ) -> None:
         if sys.platform == "win32":
             raise CannotStart(
                 "This version runs scripts on Linux and macOS only.", "Start the worker there."
             )
-        self._capture = Capture(on_output)
+        self._capture = Capture(on_output, on_fact, secrets)
         self._cookies = {name: command.env[name] for name in COOKIES if name in command.env}
         self._lock = threading.Lock()
         self._is_over = False
@@ -194,7 +201,7 @@ class Child:
             self._is_over = True
         if report is None:
             self.sweep()
-        rest = self._capture.close()
+        rest = tuple(self._capture.close())
         os.close(self._output)
         if self._is_own:
             self._link.close()
@@ -207,20 +214,28 @@ class Child:
         )
 
     def _read(self) -> dict[str, Any] | None:
-        """Read until the report has come; then only what lies in the pipe already."""
-        heard, flush_at = b"", stopwatch() + FLUSH_SECONDS
+        """Read until the report has come; then only what lies in the pipe already.
+
+        Output is handed on at most four times a second, after silence at once: what comes within
+        a moment goes with it, and a script that ends within it costs no write of its own.
+        """
+        heard = b""
+        flushed_at, pending_since = float("-inf"), float("inf")
         sources = [self._output, self._link.fileno()]
         while not heard.endswith(b"\n") and not self._link.is_cut:
-            for source in select.select(sources, [], [], FLUSH_SECONDS)[0]:
+            flush_at = max(pending_since + MOMENT_SECONDS, flushed_at + FLUSH_SECONDS)
+            wait = min(max(0.0, flush_at - stopwatch()), LONGEST_WAIT)
+            for source in select.select(sources, [], [], wait)[0]:
                 if source == self._link.fileno():
                     heard += self._link.receive()
                 elif data := os.read(source, READ_BYTES):
                     self._capture.feed(data)
+                    pending_since = min(pending_since, stopwatch())
                 else:
                     sources.remove(source)
             if stopwatch() >= flush_at:
                 self._capture.flush()
-                flush_at = stopwatch() + FLUSH_SECONDS
+                flushed_at, pending_since = stopwatch(), float("inf")
         if self._output in sources:
             self._drain()
         return json.loads(heard) if heard.endswith(b"\n") else None
