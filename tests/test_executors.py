@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from jobkit.errors import CannotStart
 from jobkit.executors.capture import Capture
-from jobkit.executors.process import Child, Command, Outcome, child_environment
+from jobkit.executors.process import Child, Command, Outcome, child_environment, inheritable
 from jobkit.executors.target import command, resolve, split_arguments
 
 MINUTE = timedelta(minutes=1)
@@ -35,7 +35,7 @@ class Started:
         self.printed: list[str] = []
         self.heard = threading.Event()
         environment = child_environment(
-            os.environ,
+            inheritable(os.environ),
             run_id=time.monotonic_ns(),
             attempt=1,
             scheduled_for=datetime(2026, 3, 2, 6, 30, tzinfo=UTC),
@@ -199,19 +199,19 @@ def test_a_renewed_lease_lets_the_script_go_on() -> None:
     assert started.ended().ended_by == "exit"
 
 
-def test_a_fenced_attempt_is_killed_even_if_its_shim_is_stopped() -> None:
+def test_a_fenced_attempt_is_killed_even_if_its_host_is_stopped() -> None:
     started = Started(FAMILY + "time.sleep(600)")
     pids = family(started)
-    os.kill(started.child.pid, signal.SIGSTOP)
+    os.kill(started.child.host_pid, signal.SIGSTOP)
     started.child.kill("lease")
     assert until(lambda: all(is_gone(pid) for pid in pids))
     started.ended()
 
 
-def test_a_killed_shim_leaves_nothing() -> None:
+def test_a_killed_host_leaves_nothing() -> None:
     started = Started(FAMILY + "time.sleep(600)")
     pids = family(started)
-    os.kill(started.child.pid, signal.SIGKILL)
+    os.kill(started.child.host_pid, signal.SIGKILL)
     assert started.ended().ended_by == "lost"
     assert until(lambda: all(is_gone(pid) for pid in pids))
 
@@ -220,9 +220,9 @@ WORKER = """
 import os, sys
 from datetime import timedelta
 from pathlib import Path
-from jobkit.executors.process import Child, Command, child_environment
+from jobkit.executors.process import Child, Command, child_environment, inheritable
 env = child_environment(
-    os.environ, run_id=1, attempt=1, scheduled_for=None, worker_id="w", params={}
+    inheritable(os.environ), run_id=1, attempt=1, scheduled_for=None, worker_id="w", params={}
 )
 hour = timedelta(hours=1)
 child = Child(

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import os
 import select
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from jobkit.clock import stopwatch
 from jobkit.errors import CannotStart
 from jobkit.executors.capture import Capture
+from jobkit.executors.nursery import Link, start_host
 from jobkit.executors.sweep import sweep
 from jobkit.text import iso
 
-SHIM = Path(__file__).with_name("shim.py")
 READ_BYTES = 64 << 10
 FLUSH_SECONDS = 0.25
 DRAIN_SECONDS = 0.5
@@ -37,6 +36,13 @@ class Command:
     argv: list[str]
     cwd: Path
     env: dict[str, str]
+    warm: tuple[str, ...] | None = None
+    """The Python file, and its arguments, that a forked interpreter may run instead."""
+    nice: int = 0
+    memory_limit: int | None = None
+    """Bytes of resident memory that all its processes may use together."""
+    identity: tuple[str, int, int, int, int] | None = None
+    """Path, device, inode, mtime in ns and size of the file that was checked."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Outcome:
     """How a child ended and what it used."""
 
     ended_by: str
-    """exit, error, timeout, cancel, release, lease, or lost when its shim was killed."""
+    """exit, error, timeout, memory, cancel, release, lease, or lost: its host was killed."""
     exit_code: int | None = None
     signal: int | None = None
     cpu_seconds: float | None = None
@@ -60,6 +66,20 @@ class Outcome:
     error: str = ""
 
 
+def inheritable(environment: Mapping[str, str], allowed: Sequence[str] = ("*",)) -> dict[str, str]:
+    """Return what scripts inherit of a worker's environment: never jobkit's own settings.
+
+    `allowed`: patterns of names, as in the setting JOBKIT_ENV_ALLOW.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("JOBKIT_")
+        and name not in SECRETS
+        and any(fnmatchcase(name, pattern) for pattern in allowed)
+    } | {"PYTHONUNBUFFERED": "1"}
+
+
 def child_environment(
     inherited: Mapping[str, str],
     *,
@@ -69,14 +89,8 @@ def child_environment(
     worker_id: str,
     params: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Return a script's environment: this one without jobkit's settings, and what it is told."""
-    kept = {
-        name: value
-        for name, value in inherited.items()
-        if not name.startswith("JOBKIT_") and name not in SECRETS
-    }
-    return kept | {
-        "PYTHONUNBUFFERED": "1",
+    """Return a script's environment: what it inherits, and what it is told."""
+    return dict(inherited) | {
         "JOBKIT_RUN_ID": str(run_id),
         "JOBKIT_ATTEMPT": str(attempt),
         "JOBKIT_SCHEDULED_FOR": iso(scheduled_for) if scheduled_for else "",
@@ -87,11 +101,12 @@ def child_environment(
 
 
 class Child:
-    """A program that runs below a shim; `wait()` reads it to its end.
+    """A program that runs below a host; `wait()` reads it to its end.
 
     `lease_for`: how long it may live unless `extend` is called; it is then killed even if this
     process hangs or dies. `on_output` takes text, from the thread that waits, and never raises.
-    CannotStart when the shim cannot be started.
+    `link`: the host that runs it, given back by the caller; one of its own where there is none.
+    CannotStart when no host can be started.
     """
 
     def __init__(
@@ -102,6 +117,7 @@ class Child:
         grace: timedelta,
         lease_for: timedelta | None,
         on_output: Callable[[str], None],
+        link: Link | None = None,
     ) -> None:
         if sys.platform == "win32":
             raise CannotStart(
@@ -110,40 +126,35 @@ class Child:
         self._capture = Capture(on_output)
         self._cookies = {name: command.env[name] for name in COOKIES if name in command.env}
         self._lock = threading.Lock()
-        lifeline, self._lifeline = os.pipe()
+        self._is_over = False
+        self._is_own = link is None
+        self._link = link or start_host()
         self._output, output = os.pipe()
-        self._report, report = os.pipe()
+        order = {
+            "argv": command.argv,
+            "cwd": str(command.cwd),
+            "env": command.env,
+            "warm": command.warm and {"script": command.warm[0], "arguments": command.warm[1:]},
+            "nice": command.nice,
+            "memory": command.memory_limit,
+            "identity": command.identity,
+            "cookies": self._cookies,
+            "timeout": None if timeout is None else timeout.total_seconds(),
+            "grace": grace.total_seconds(),
+            "deadline": None if lease_for is None else stopwatch() + lease_for.total_seconds(),
+        }
         try:
-            self._shim = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(SHIM), str(report)],
-                stdin=lifeline,
-                stdout=output,
-                stderr=output,
-                pass_fds=(report,),
-                start_new_session=True,
-                env=self._cookies,
-                cwd="/",
-            )
-        except OSError as error:
-            self._close(self._lifeline, self._output, self._report)
-            raise CannotStart(f"No process could be started: {error}.", "Free memory.") from error
+            self._link.order(order, output)
+        except CannotStart:
+            os.close(self._output)
+            raise
         finally:
-            self._close(lifeline, output, report)
-        self._tell(
-            {
-                "argv": command.argv,
-                "cwd": str(command.cwd),
-                "env": command.env,
-                "timeout": None if timeout is None else timeout.total_seconds(),
-                "grace": grace.total_seconds(),
-                "deadline": None if lease_for is None else stopwatch() + lease_for.total_seconds(),
-            }
-        )
+            os.close(output)
 
     @property
-    def pid(self) -> int:
-        """The shim's process id."""
-        return self._shim.pid
+    def host_pid(self) -> int:
+        """The process id of its host."""
+        return self._link.pid
 
     def extend(self, lease_for: timedelta) -> None:
         """Let it live so long from now."""
@@ -153,7 +164,7 @@ class Child:
         """End it: TERM, the grace, KILL; `why` comes back as `ended_by`.
 
         When the run is no longer ours (`lease`) every process is killed from here as well: the
-        shim may be stopped, or have slept with the machine.
+        host may be stopped, or have slept with the machine.
         """
         message: dict[str, Any] = {"kill": why}
         if grace is not None:
@@ -161,6 +172,9 @@ class Child:
         self._tell(message)
         if why == "lease":
             self.sweep()
+            with self._lock:
+                if not self._is_over:
+                    self._link.kill()
 
     def sweep(self) -> int:
         """Kill what carries this attempt's cookie; returns how many processes that were."""
@@ -177,13 +191,13 @@ class Child:
         """Read the output to its end, and say how the child ended."""
         report = self._read()
         with self._lock:
-            self._close(self._lifeline)
-            self._lifeline = -1
-        self._shim.wait()
+            self._is_over = True
         if report is None:
             self.sweep()
         rest = self._capture.close()
-        self._close(self._output, self._report)
+        os.close(self._output)
+        if self._is_own:
+            self._link.close()
         return Outcome(
             **({"ended_by": "lost"} if report is None else report),
             output_bytes=self._capture.total_bytes,
@@ -195,22 +209,21 @@ class Child:
     def _read(self) -> dict[str, Any] | None:
         """Read until the report has come; then only what lies in the pipe already."""
         heard, flush_at = b"", stopwatch() + FLUSH_SECONDS
-        sources = [self._output, self._report]
-        while self._report in sources:
+        sources = [self._output, self._link.fileno()]
+        while not heard.endswith(b"\n") and not self._link.is_cut:
             for source in select.select(sources, [], [], FLUSH_SECONDS)[0]:
-                data = os.read(source, READ_BYTES)
-                if not data:
-                    sources.remove(source)
-                elif source == self._report:
-                    heard += data
-                else:
+                if source == self._link.fileno():
+                    heard += self._link.receive()
+                elif data := os.read(source, READ_BYTES):
                     self._capture.feed(data)
+                else:
+                    sources.remove(source)
             if stopwatch() >= flush_at:
                 self._capture.flush()
                 flush_at = stopwatch() + FLUSH_SECONDS
         if self._output in sources:
             self._drain()
-        return json.loads(heard) if heard else None
+        return json.loads(heard) if heard.endswith(b"\n") else None
 
     def _drain(self) -> None:
         until = stopwatch() + DRAIN_SECONDS
@@ -222,12 +235,6 @@ class Child:
             self._capture.feed(data)
 
     def _tell(self, message: dict[str, Any]) -> None:
-        line = json.dumps(message).encode() + b"\n"
-        with self._lock, suppress(BrokenPipeError):
-            while line and self._lifeline >= 0:
-                line = line[os.write(self._lifeline, line) :]
-
-    @staticmethod
-    def _close(*descriptors: int) -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        with self._lock:
+            if not self._is_over:
+                self._link.tell(message)

@@ -1,4 +1,4 @@
-"""Find and kill processes by the cookie in their environment: what a killed shim left behind."""
+"""Find and kill processes by the cookie in their environment: what a killed host left behind."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ROUNDS = 5
 def sweep(matches: Callable[[dict[str, str]], bool]) -> int:
     """Kill every process whose cookies match, and what those start meanwhile; returns how many.
 
-    Shims go last: while one lives, orphans come to it and are found.
+    Hosts go last: while one lives, orphans come to it and are found.
     """
     killed: set[int] = set()
     for _ in range(ROUNDS):
-        found = [(pid, shim) for pid, shim, cookies in _marked() if matches(cookies)]
+        found = [(pid, host) for pid, host, cookies in _marked() if matches(cookies)]
         if not found:
             break
-        for pid, _shim in sorted(found, key=lambda item: item[1]):
+        for pid, _host in sorted(found, key=lambda item: item[1]):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
                 killed.add(pid)
@@ -36,18 +36,18 @@ def sweep_dead_workers() -> int:
 
 def carriers() -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (process id, environment) of each process of this machine that carries a cookie."""
-    for pid, _is_shim, environment in _marked():
+    for pid, _is_host, environment in _marked():
         yield pid, environment
 
 
 def _marked() -> Iterator[tuple[int, bool, dict[str, str]]]:
-    """Yield (process id, whether it is a shim, cookies) of the processes that carry cookies."""
+    """Yield (process id, whether it is a host, cookies) of the processes that carry cookies."""
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             environment = process.environ()
             if "JOBKIT_RUN_ID" in environment and "JOBKIT_WORKER_PID" in environment:
-                # A shim is given nothing but cookies.
-                is_shim = all(name.startswith("JOBKIT_") for name in environment)
-                yield process.pid, is_shim, environment
+                # A host shows nothing but cookies.
+                is_host = all(name.startswith("JOBKIT_") for name in environment)
+                yield process.pid, is_host, environment

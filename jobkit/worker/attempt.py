@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from jobkit.clock import Clock
 from jobkit.errors import CannotStart
 from jobkit.executors import process, target
+from jobkit.executors.nursery import Link, Nursery
 from jobkit.executors.process import Child, Command, Outcome
 from jobkit.settings import Settings
 from jobkit.store.claims import Chunk, Claim, Result
@@ -64,10 +67,18 @@ class Output:
 class Attempt:
     """Executes one order in a thread of its own; may be told to end from any other."""
 
-    def __init__(self, order: Order, settings: Settings, clock: Clock, write: WriteOutput) -> None:
+    def __init__(
+        self,
+        order: Order,
+        settings: Settings,
+        clock: Clock,
+        nursery: Nursery,
+        write: WriteOutput,
+    ) -> None:
         self.claim = order.claim
         self._order = order
         self._settings = settings
+        self._nursery = nursery
         self._clock = clock
         self._output = Output(order.claim, clock, write)
         self._lock = threading.Lock()
@@ -105,32 +116,43 @@ class Attempt:
         started_at = self._clock.now()
         try:
             command = self._command()
-            child = self._start(command)
+            with self._host() as link:
+                child = self._start(command, link)
+                outcome = child.wait() if child is not None else None
         except CannotStart as error:
             return self._report(started_at, "error", error=str(error))
-        if child is None:
+        if outcome is None:
             why = self._told[0] if self._told else "release"
             return None if why == "lease" else self._report(started_at, why)
-        outcome = child.wait()
         if outcome.ended_by == "lease" or (self._told and self._told[0] == "lease"):
             return None
         return self._conclude(started_at, outcome)
+
+    @contextmanager
+    def _host(self) -> Iterator[Link]:
+        link = self._nursery.take()
+        try:
+            yield link
+        finally:
+            self._nursery.give_back(link)
 
     def _command(self) -> Command:
         definition = self._order.definition
         found = target.resolve(definition["script_path"], _roots(self._settings.script_roots))
         arguments = target.split_arguments(definition.get("script_args"))
         environment = process.child_environment(
-            os.environ,
+            process.inheritable(os.environ, self._settings.env_allow),
             run_id=self.claim.run_id,
             attempt=self.claim.attempt,
             scheduled_for=self.claim.scheduled_for,
             worker_id=self.claim.worker_id,
             params=self.claim.params or {},
         )
-        return Command(target.command(found, arguments), found.root, environment)
+        argv = target.command(found, arguments)
+        is_python = argv[0] == sys.executable and definition.get("isolation") != "fresh"
+        return Command(argv, found.root, environment, warm=tuple(argv[1:]) if is_python else None)
 
-    def _start(self, command: Command) -> Child | None:
+    def _start(self, command: Command, link: Link) -> Child | None:
         with self._lock:
             if self._told is not None:
                 return None
@@ -140,6 +162,7 @@ class Attempt:
                 grace=self._settings.kill_grace,
                 lease_for=self._lease_left(),
                 on_output=self._output.add,
+                link=link,
             )
             return self._child
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
 from jobkit.store import claims
 from jobkit.wakeups import notify
+from jobkit.worker.attempt import Order
 from jobkit.worker.spool import Report
 
 log = logging.getLogger("jobkit.worker")
@@ -29,11 +33,23 @@ class Parcel:
 
 
 class Delivery:
-    """Writes reports for many threads: whoever has the turn writes all that wait."""
+    """Writes reports for many threads: whoever has the turn writes all that wait.
 
-    def __init__(self, database: Database, rng: random.Random) -> None:
+    `take_next` claims, in the same transaction, what the slots that become free execute next;
+    `begin` starts it once that is durable.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        rng: random.Random,
+        take_next: Callable[[Connection, int], Sequence[Order]] = lambda _connection, _limit: (),
+        begin: Callable[[Order], None] = lambda _: None,
+    ) -> None:
         self._database = database
         self._rng = rng
+        self._take_next = take_next
+        self._begin = begin
         self._turn = threading.Lock()
         self._gathering = threading.Lock()
         self._waiting: list[Parcel] = []
@@ -69,19 +85,32 @@ class Delivery:
                     parcel.is_written, parcel.refused = False, error
 
     def _settle(self, group: Sequence[Parcel]) -> None:
-        is_written = True
+        is_written, orders = True, list[Order]()
         try:
-            self._write([parcel.report for parcel in group])
+            orders = self._write([parcel.report for parcel in group])
         except DatabaseUnavailable as error:
             log.warning("%d results wait on disk. %s", len(group), error)
             is_written = False
         for parcel in group:
             parcel.is_written = is_written
+        for order in orders:
+            self._begin(order)
 
-    def _write(self, reports: Sequence[Report]) -> None:
+    def _write(self, reports: Sequence[Report]) -> list[Order]:
+        try:
+            return self._write_and(reports, self._take_next)
+        except IntegrityError:  # two workers met in a lane; the loop claims on a fresh look
+            return self._write_and(reports, lambda _connection, _limit: ())
+
+    def _write_and(
+        self,
+        reports: Sequence[Report],
+        take_next: Callable[[Connection, int], Sequence[Order]],
+    ) -> list[Order]:
         with self._database.write() as connection:
             done = [(report.claim, report.result) for report in reports]
             won = claims.finish(connection, done, self._database.clock.now(), self._rng)
             said = [(it.claim, it.chunks) for it in reports if it.key in won]
             claims.add_output(connection, said)
             notify(connection)
+            return list(take_next(connection, len(won)))

@@ -14,25 +14,27 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.engine import Connection
 
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
+from jobkit.executors.nursery import Nursery
+from jobkit.executors.process import inheritable
 from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
-from jobkit.store import claims, definitions, workers
+from jobkit.store import claims, workers
 from jobkit.store.claims import Chunk, Claim, Renewal
 from jobkit.wakeups import Watch
 from jobkit.worker.attempt import Attempt, Order
+from jobkit.worker.claiming import Claiming
 from jobkit.worker.delivery import Delivery
 from jobkit.worker.heartbeat import Heartbeat, Standing
 from jobkit.worker.spool import Report, Spool
 
 log = logging.getLogger("jobkit.worker")
 
-CLAIM_TRIES = 3
+FULL_SECONDS = 0.2
 OUTPUT_PAUSE_SECONDS = 5.0
-LEAST_LOOK_SECONDS = 0.05
 REGISTER_SECONDS = 1.0
 
 
@@ -53,10 +55,11 @@ class Worker:
         self.database = database
         self.settings = settings
         self._name = name or socket.gethostname()
-        self.worker_id = self._fresh_id()
+        self._claiming = Claiming(database, settings, self._fresh_id())
         self._until_idle = until_idle
         spread = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._delivery = Delivery(database, spread)
+        self._delivery = Delivery(database, spread, self._take_next, self._begin)
+        self._nursery = Nursery(inheritable(os.environ, settings.env_allow), settings.preload)
         self._lock = threading.Lock()
         self._held: dict[tuple[int, int], Attempt] = {}
         self._threads: set[threading.Thread] = set()
@@ -80,6 +83,11 @@ class Worker:
 
     # What others call
 
+    @property
+    def worker_id(self) -> str:
+        """The identity that it is registered under; another one after its row was deleted."""
+        return self._claiming.worker_id
+
     def run(self) -> None:
         """Register, work until told to stop, give back what still runs, sign off.
 
@@ -96,13 +104,18 @@ class Worker:
             return
         self._heartbeat.start()
         watch = Watch(self.database)
+        threading.Thread(target=self._nursery.warm_up, name="warm-up", daemon=True).start()
         self.ready.set()
         try:
             while not self._is_over():
                 if self._is_struck_off:
                     self._register_again()
                 self._deliver_kept()
-                watch.wait(self._wake, self.step())
+                seconds = self.step()
+                if self._free <= 0:
+                    # With no slot free a commit can only bring a wish; a moment gathers many.
+                    self.database.clock.wait(self._wake, FULL_SECONDS)
+                watch.wait(self._wake, seconds)
                 self._wake.clear()
         finally:
             watch.close()
@@ -119,12 +132,15 @@ class Worker:
         """Look once, claim for the free slots; return the seconds to wait when nothing wakes us."""
         poll = self.settings.worker_poll_interval.total_seconds()
         try:
-            due = self._look()
-            if self._free == 0 or self._draining:
+            if self._is_holding and self._claiming.is_wished():
+                self._heartbeat.hint()
+            if self._free <= 0 or self._draining:
                 return poll
-            for queue in due:
-                self._claim(queue)
-            return self._until_next(poll) if self._free else poll
+            for queue in self._claiming.due():
+                if (free := self._free) > 0:
+                    for order in self._claiming.take(queue, free):
+                        self._begin(order)
+            return self._claiming.until_next(poll) if self._free > 0 else poll
         except DatabaseUnavailable as error:
             log.warning("%s Trying again.", error)
             return min(poll * 2, self.settings.worker_max_poll_interval.total_seconds())
@@ -136,79 +152,37 @@ class Worker:
         with self._lock:
             return self.settings.slots - len(self._held)
 
+    @property
+    def _is_holding(self) -> bool:
+        with self._lock:
+            return bool(self._held)
+
     def _is_over(self) -> bool:
         if self._stopping.is_set():
             return True
-        with self._lock:
-            idle = not self._held
+        is_idle = not self._is_holding
         if self._draining:
-            return idle
-        return self._until_idle and idle and self._finds_nothing()
+            return is_idle
+        return self._until_idle and is_idle and self._finds_nothing()
 
     def _finds_nothing(self) -> bool:
         try:
-            return not self._look()
+            return not self._claiming.due()
         except DatabaseUnavailable:
             return False
 
-    def _look(self) -> list[str]:
-        """Return the queues in which a run is due; a wish to end one of ours is passed on."""
-        with self.database.read() as connection:
-            soonest = claims.next_available(connection, self.settings.queues)
-            is_wished = bool(self._held) and claims.wishes(connection, self.worker_id)
-        if is_wished:
-            self._heartbeat.hint()
-        now = self.database.clock.now()
-        return [queue for queue, instant in soonest.items() if instant <= now]
-
-    def _claim(self, queue: str) -> None:
-        if free := self._free:
-            for order in self._take(queue, free):
-                self._begin(order)
-
-    def _take(self, queue: str, limit: int) -> list[Order]:
-        """Claim in one transaction; two workers that meet in a lane ask again on a fresh look."""
-        for _ in range(CLAIM_TRIES):
-            try:
-                with self.database.write() as connection:
-                    # Read once it is our turn to write: waiting for it costs nothing of the lease.
-                    asked_at = self.database.clock.elapsed()
-                    taken = claims.claim(
-                        connection,
-                        self.database.clock.now(),
-                        worker_id=self.worker_id,
-                        queue=queue,
-                        lease=self.settings.lease,
-                        limit=limit,
-                    )
-                    return [self._order(connection, claim, asked_at) for claim in taken]
-            except IntegrityError:
-                continue
-        return []
-
-    def _order(self, connection: Any, claim: Claim, asked_at: float) -> Order:
-        definition = definitions.executed(connection, claim.job_id, claim.job_version)
-        return Order(claim, definition, self._local_lease, asked_at)
-
-    @property
-    def _local_lease(self) -> timedelta:
-        """The child is killed a quarter of the lease before anybody else may have the run."""
-        return self.settings.lease * 3 / 4
-
-    def _until_next(self, poll: float) -> float:
-        with self.database.read() as connection:
-            # What could be claimed now but was not waits for a lane: its end will wake us.
-            now = self.database.clock.now()
-            later = claims.next_available(connection, self.settings.queues, after=now)
-        if not later:
-            return poll
-        left = (min(later.values()) - self.database.clock.now()).total_seconds()
-        return min(poll, max(left, LEAST_LOOK_SECONDS))
+    def _take_next(self, connection: Connection, limit: int) -> list[Order]:
+        """Claim, with the results that free their slots, what these slots execute next."""
+        if self._stopping.is_set() or self._draining or self._is_struck_off:
+            return []
+        return self._claiming.take_next(connection, limit)
 
     # Executing
 
     def _begin(self, order: Order) -> None:
-        attempt = Attempt(order, self.settings, self.database.clock, self._write_output)
+        attempt = Attempt(
+            order, self.settings, self.database.clock, self._nursery, self._write_output
+        )
         thread = threading.Thread(
             target=self._execute, args=(attempt,), name=f"run-{order.claim.run_id}", daemon=True
         )
@@ -332,7 +306,7 @@ class Worker:
             attempt.end("lease", timedelta(0))
         for thread in threads:
             thread.join()
-        self.worker_id = self._fresh_id()
+        self._claiming.worker_id = self._fresh_id()
         self._register()
         self._is_struck_off = False
 
@@ -359,6 +333,7 @@ class Worker:
         for thread in threads:
             thread.join()
         self._heartbeat.stop()
+        self._nursery.close()
         try:
             self._deliver_kept()
             with self.database.write() as connection:

@@ -1,0 +1,297 @@
+"""The hosts of a worker: forked from zygotes where that can be done, and used again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobkit.clock import stopwatch
+from jobkit.errors import CannotStart
+
+log = logging.getLogger("jobkit.worker")
+
+FOLDER = Path(__file__).parent
+START_SECONDS = 60.0
+REST_SECONDS = 600.0
+COOKIE_ROOM = "JOBKIT_ROOM"
+"""Makes room among the variables of a zygote for the cookies that its forks show."""
+
+
+@dataclass(frozen=True)
+class Breed:
+    """What a zygote is: an interpreter, and the modules it has imported."""
+
+    python: str
+    modules: tuple[str, ...] = ()
+
+
+class Link:
+    """A worker's end of the socket to a host, which runs one attempt at a time."""
+
+    def __init__(
+        self,
+        end: socket.socket,
+        pid: int,
+        breed: Breed | None = None,
+        process: subprocess.Popen[bytes] | None = None,
+    ) -> None:
+        self._end = end
+        self.pid = pid
+        self.breed = breed
+        """The zygote it was forked from; none for one that was started by itself."""
+        self._process = process
+        self.is_cut = False
+
+    def fileno(self) -> int:
+        return self._end.fileno()
+
+    def order(self, order: Mapping[str, Any], output: int) -> None:
+        """Hand over what to run and where its output goes; CannotStart when the host is gone."""
+        data = json.dumps(order).encode() + b"\n"
+        try:
+            sent = socket.send_fds(self._end, [data], [output])
+            self._end.sendall(data[sent:])
+        except OSError as error:
+            raise CannotStart(f"The host is gone: {error}.", "Try again.") from error
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send a message for the attempt that runs; one that is over needs none."""
+        with suppress(OSError):
+            self._end.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self) -> bytes:
+        """Return what the host has sent; nothing when it is gone."""
+        try:
+            data = self._end.recv(1 << 16)
+        except OSError:
+            data = b""
+        self.is_cut = self.is_cut or not data
+        return data
+
+    def kill(self) -> None:
+        """End a host that may be stopped; what its script left comes to the zygote."""
+        if not self.is_cut:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let the host end, and with it what it runs."""
+        self._end.close()
+        if self._process is not None:
+            self._process.wait()
+
+
+def start_host() -> Link:
+    """Start a host of its own, by this interpreter; CannotStart when no process can be started."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, "-I", "-S", str(FOLDER / "host.py"), str(theirs.fileno())]
+    process = _start(command, theirs, {})
+    return Link(ours, process.pid, process=process)
+
+
+def _start(
+    command: Sequence[str], theirs: socket.socket, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+            env=dict(environment),
+            cwd="/",
+        )
+    except OSError as error:
+        raise CannotStart(f"No process could be started: {error}.", "Free memory.") from error
+    finally:
+        theirs.close()
+
+
+class Zygote:
+    """A process to fork hosts from, as its worker sees it."""
+
+    def __init__(self, breed: Breed, environment: Mapping[str, str]) -> None:
+        self.breed = breed
+        self.used_at = stopwatch()
+        self._lock = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        self._heard = b""
+        command = [breed.python, str(FOLDER / "zygote.py"), str(theirs.fileno()), *breed.modules]
+        room = {COOKIE_ROOM: "." * 512}
+        self._process = _start(command, theirs, {**environment, **room})
+
+    def wait(self) -> dict[str, Any]:
+        """Wait until it has imported its modules: `ready`, or the module that it `refused`."""
+        return self._answer() or {"refused": "", "why": "it ended"}
+
+    def fork(self) -> Link:
+        """Fork a host; CannotStart when the zygote is gone."""
+        ours, theirs = socket.socketpair()
+        with self._lock, theirs:
+            self.used_at = stopwatch()
+            try:
+                socket.send_fds(self._socket, [b"\n"], [theirs.fileno()])
+            except OSError:
+                answer = None
+            else:
+                answer = self._answer()
+        if answer is None:
+            ours.close()
+            raise CannotStart("The process that starts scripts is gone.", "Try again.")
+        return Link(ours, answer["host"], self.breed)
+
+    def _answer(self) -> dict[str, Any] | None:
+        until = stopwatch() + START_SECONDS
+        while b"\n" not in self._heard:
+            left = until - stopwatch()
+            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+                return None
+            if not (data := self._socket.recv(4096)):
+                return None
+            self._heard += data
+        line, _, self._heard = self._heard.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """Let it end, when its hosts have."""
+        self._socket.close()
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until it has ended; kill it when it does not."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Nursery:
+    """Hands out hosts and takes them back. Safe for many threads.
+
+    `environment`: what zygotes are started with; `preload`: modules for scripts that run by this
+    interpreter. Where nothing can be forked, each attempt gets a host of its own.
+    """
+
+    def __init__(self, environment: Mapping[str, str], preload: Sequence[str] = ()) -> None:
+        self._environment = dict(environment)
+        self._usual = Breed(sys.executable, tuple(preload))
+        self._lock = threading.Lock()
+        self._starting: dict[Breed, threading.Lock] = {}
+        self._zygotes: dict[Breed, Zygote | None] = {}
+        self._idle: list[Link] = []
+
+    def warm_up(self) -> None:
+        """Start what most attempts will need."""
+        self.give_back(self.take())
+
+    def take(self, python: str | None = None, modules: Sequence[str] = ()) -> Link:
+        """Return a host that is idle; CannotStart when there is none and none can be started."""
+        breed = self._breed(python, modules)
+        with self._lock:
+            for index, link in enumerate(self._idle):
+                if link.breed == breed:
+                    return self._idle.pop(index)
+        for _ in range(2):  # a zygote that was killed is replaced once
+            zygote = self._zygote(breed)
+            if zygote is None:
+                break
+            try:
+                return zygote.fork()
+            except CannotStart:
+                self._lose(zygote)
+        return start_host()
+
+    def give_back(self, link: Link) -> None:
+        """Keep a host for the next attempt; one that is gone, or nobody's fork, is closed."""
+        if link.is_cut or link.breed is None:
+            link.close()
+            return
+        with self._lock:
+            self._idle.append(link)
+
+    def rest(self) -> None:
+        """End zygotes that nobody has used for long, but for the usual one."""
+        long_ago = stopwatch() - REST_SECONDS
+        with self._lock:
+            old = [
+                zygote
+                for breed, zygote in self._zygotes.items()
+                if zygote is not None and breed != self._usual and zygote.used_at < long_ago
+            ]
+        for zygote in old:
+            self._lose(zygote)
+
+    def close(self) -> None:
+        """End all hosts and zygotes."""
+        with self._lock:
+            links, self._idle = self._idle, []
+            zygotes = [zygote for zygote in self._zygotes.values() if zygote is not None]
+            self._zygotes = {}
+        for link in links:
+            link.close()
+        for zygote in zygotes:
+            zygote.close()
+        for zygote in zygotes:
+            zygote.wait_for_end(5)
+
+    def _breed(self, python: str | None, modules: Sequence[str]) -> Breed:
+        if python in (None, sys.executable):
+            if not modules:
+                return self._usual
+            return Breed(sys.executable, tuple(modules))
+        return Breed(str(python), tuple(modules))
+
+    def _zygote(self, breed: Breed) -> Zygote | None:
+        if sys.platform != "linux":
+            return None
+        with self._lock:
+            turn = self._starting.setdefault(breed, threading.Lock())
+        with turn:
+            with self._lock:
+                if breed in self._zygotes:
+                    return self._zygotes[breed]
+            zygote = self._start(breed)
+            with self._lock:
+                self._zygotes[breed] = zygote
+            return zygote
+
+    def _start(self, breed: Breed) -> Zygote | None:
+        """Start a zygote, without the modules that it refuses; None when none can be had."""
+        modules = list(breed.modules)
+        while True:
+            zygote = Zygote(Breed(breed.python, tuple(modules)), self._environment)
+            answer = zygote.wait()
+            if "ready" in answer:
+                zygote.breed = breed
+                return zygote
+            zygote.close()
+            zygote.wait_for_end(5)
+            refused = answer["refused"]
+            log.warning("%s is not preloaded: %s", refused or breed.python, answer["why"])
+            if refused not in modules:
+                return None
+            modules.remove(refused)
+
+    def _lose(self, zygote: Zygote) -> None:
+        with self._lock:
+            if self._zygotes.get(zygote.breed) is zygote:
+                del self._zygotes[zygote.breed]
+            left = [link for link in self._idle if link.breed == zygote.breed]
+            self._idle = [link for link in self._idle if link.breed != zygote.breed]
+        for link in left:
+            link.close()
+        zygote.close()

@@ -1,0 +1,101 @@
+"""Claiming: takes runs for a worker's free slots, each with the definition that it executes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from jobkit.db import Database
+from jobkit.settings import Settings
+from jobkit.store import claims, definitions
+from jobkit.store.claims import Claim
+from jobkit.worker.attempt import Order
+
+CLAIM_TRIES = 3
+LEAST_LOOK_SECONDS = 0.05
+MOST_KNOWN = 1000
+
+
+class Claiming:
+    """Looks for runs of a worker's queues, and claims them; safe for many threads."""
+
+    def __init__(self, database: Database, settings: Settings, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self._database = database
+        self._settings = settings
+        self._known: OrderedDict[tuple[int, int | None], Mapping[str, Any]] = OrderedDict()
+
+    def due(self) -> list[str]:
+        """Return the queues in which a run is due."""
+        with self._database.read() as connection:
+            soonest = claims.next_available(connection, self._settings.queues)
+        now = self._database.clock.now()
+        return [queue for queue, instant in soonest.items() if instant <= now]
+
+    def is_wished(self) -> bool:
+        """Whether somebody wants a run to end that this worker holds."""
+        with self._database.read() as connection:
+            return claims.wishes(connection, self.worker_id)
+
+    def until_next(self, poll: float) -> float:
+        """Return the seconds until more may be due; `poll` at most."""
+        with self._database.read() as connection:
+            # What could be claimed now but was not waits for a lane: its end will wake us.
+            now = self._database.clock.now()
+            later = claims.next_available(connection, self._settings.queues, after=now)
+        if not later:
+            return poll
+        left = (min(later.values()) - self._database.clock.now()).total_seconds()
+        return min(poll, max(left, LEAST_LOOK_SECONDS))
+
+    def take(self, queue: str, limit: int) -> list[Order]:
+        """Claim in one transaction; two workers that meet in a lane ask again on a fresh look."""
+        for _ in range(CLAIM_TRIES):
+            try:
+                with self._database.write() as connection:
+                    return self._claim(connection, queue, limit)
+            except IntegrityError:
+                continue
+        return []
+
+    def take_next(self, connection: Connection, limit: int) -> list[Order]:
+        """Claim for slots that this transaction frees; IntegrityError when two meet in a lane."""
+        orders: list[Order] = []
+        for queue in self._settings.queues:
+            if len(orders) < limit:
+                orders += self._claim(connection, queue, limit - len(orders))
+        return orders
+
+    def _claim(self, connection: Connection, queue: str, limit: int) -> list[Order]:
+        # Read once it is our turn to write: waiting for it costs nothing of the lease.
+        asked_at = self._database.clock.elapsed()
+        taken = claims.claim(
+            connection,
+            self._database.clock.now(),
+            worker_id=self.worker_id,
+            queue=queue,
+            lease=self._settings.lease,
+            limit=limit,
+        )
+        # The child is killed a quarter of the lease before anybody else may have the run.
+        local_lease = self._settings.lease * 3 / 4
+        return [
+            Order(claim, self._definition(connection, claim), local_lease, asked_at)
+            for claim in taken
+        ]
+
+    def _definition(self, connection: Connection, claim: Claim) -> Mapping[str, Any]:
+        """Return what a run executes: a version never changes, so one look is enough."""
+        key = claim.job_id, claim.job_version
+        if (known := self._known.get(key)) is not None:
+            return known
+        found = definitions.executed(connection, *key)
+        if claim.job_version is not None:
+            self._known[key] = found
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+        return found
