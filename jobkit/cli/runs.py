@@ -19,7 +19,7 @@ from jobkit.kit import Kit
 from jobkit.wakeups import Watch
 
 Follow = Annotated[bool, typer.Option("--follow", help="Show the output while it is written.")]
-FOLLOW_SECONDS = 1.0
+FOLLOW_SECONDS = 0.2
 
 
 def run(

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from importlib.machinery import SourceFileLoader
 
 TYPE_CHECKING = False  # typing is slow to import
@@ -80,13 +81,14 @@ def become(order: dict[str, Any], preloaded: frozenset[str]) -> NoReturn:
     sys.orig_argv = [sys.executable, *sys.argv]
     sys.path.insert(0, os.path.dirname(script))
     ended_by = _execute(script, _new_main(script).__dict__)
-    code = _exit_code(ended_by)
+    code, is_interrupted = _exit_code(ended_by), isinstance(ended_by, KeyboardInterrupt)
+    del ended_by  # its frames hold the script's objects
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     _let_go(known)
     if not _flush():
         code = code or UNFLUSHED
-    if isinstance(ended_by, KeyboardInterrupt):
+    if is_interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     os._exit(code)
@@ -164,9 +166,10 @@ def _let_go(known: frozenset[str]) -> None:
     """
     names = [name for name in sys.modules if name not in known or name == "__main__"]
     sys.last_type = sys.last_value = sys.last_traceback = None
-    held = [vars(module) for name in names if (module := sys.modules.pop(name, None)) is not None]
-    gc.collect()
-    for namespace in held:
+    held = [weakref.ref(sys.modules.pop(name)) for name in names if sys.modules[name] is not None]
+    gc.collect()  # finalizers of what is only held by itself still find their module's names
+    for module in held:
+        namespace = vars(module()) if module() is not None else {}
         for is_private in (True, False):
             for name in list(namespace):
                 if name != "__builtins__" and is_private == (name[0] == "_" and name[1:2] != "_"):

@@ -450,16 +450,25 @@ def write_output(connection: Connection, claimed: Claim, chunks: Sequence[Chunk]
     return True
 
 
-_OURS = (
-    sa.select(runs.c.id)
-    .where(
-        runs.c.id == sa.bindparam("fence_run"),
-        runs.c.worker_id == sa.bindparam("fence_worker"),
-        runs.c.attempt == sa.bindparam("fence_attempt"),
-        runs.c.status == IN_PROGRESS,
-    )
-    .with_for_update()
+def tell_progress(connection: Connection, claimed: Claim, share: float, words: str) -> bool:
+    """Write how far an attempt says it is, 0 to 1; returns whether the run was still ours."""
+    fence = {
+        "fence_run": claimed.run_id,
+        "fence_worker": claimed.worker_id,
+        "fence_attempt": claimed.attempt,
+    }
+    said = {"progress": share, "progress_text": words}
+    return connection.execute(_PROGRESS, fence | said).rowcount == 1
+
+
+_FENCE = (
+    runs.c.id == sa.bindparam("fence_run"),
+    runs.c.worker_id == sa.bindparam("fence_worker"),
+    runs.c.attempt == sa.bindparam("fence_attempt"),
+    runs.c.status == IN_PROGRESS,
 )
+_OURS = sa.select(runs.c.id).where(*_FENCE).with_for_update()
+_PROGRESS = runs.update().where(*_FENCE)
 
 
 def add_output(connection: Connection, said: Sequence[tuple[Claim, Sequence[Chunk]]]) -> None:
