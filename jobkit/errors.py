@@ -31,6 +31,10 @@ class DatabaseRefused(BadInput):
     """The database answers but must not be used: too new, not upgraded, or on a shared disk."""
 
 
+class ArtifactsUnavailable(JobkitError):
+    """The store of artifacts did not answer, or has no room."""
+
+
 class CannotStart(JobkitError):
     """An attempt's program could not be started."""
 
