@@ -226,6 +226,7 @@ def by_lines(data: bytes) -> tuple[bytes, list[Fact]]:
 
 @given(st.lists(st.sampled_from(TOLD), max_size=20), st.lists(st.integers(0, 200), max_size=9))
 @example([b"::cell {}", b"\n", b"\n", b"::cell {}"], [3, 10, 11])
+@example([b"a", b"\n", b":"], [])
 def test_the_facts_are_the_same_wherever_the_stream_is_cut(
     told: list[bytes], cuts: list[int]
 ) -> None:

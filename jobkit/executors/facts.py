@@ -196,6 +196,7 @@ class Lines:
             b"\n::" in data
             or (b"\r" in data and b"\r::" in data)
             or (b"|" in data and b"%|" in data)
+            or data.endswith((b"\n:", b"\r:"))
         )
 
     def _begin(self, rest: bytes) -> None:
