@@ -11,6 +11,7 @@ with others counts in part; `private` counts only what nobody else maps. Linux o
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -101,8 +102,7 @@ def procrastinate(url: str, folder: Path) -> Iterator[int]:
     program = Path(sys.executable).with_name("procrastinate")
     given = {"PYTHONPATH": str(folder), "PEER_URL": url.replace("+psycopg", "", 1)}
     command = [program, "--app", "peer_procrastinate.app"]
-    with running([*command, "schema", "--apply"], folder, **given):
-        time.sleep(SETTLE_SECONDS)
+    subprocess.run([*command, "schema", "--apply"], cwd=folder, env=os.environ | given, check=True)
     with running([*command, "worker"], folder, **given) as started:
         yield started
 
