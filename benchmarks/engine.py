@@ -81,7 +81,7 @@ class Bench:
         """Add hourly jobs in one transaction, numbered from `first`."""
         now = self.kit.clock.now()
         author = definitions.Author("bench", "benchmarks")
-        with self.kit.database.write() as connection:
+        with self.kit.database.write(takes_long=True) as connection:
             for number in range(first, first + count):
                 values = {
                     "name": f"job {number}",

@@ -137,11 +137,11 @@ class PgQueuer:
 
     async def _drain(self) -> None:
         import asyncpg
-        from pgqueuer import AsyncpgDriver, QueueManager
+        from pgqueuer import AsyncpgDriver, Queries, QueueManager
         from pgqueuer.types import QueueExecutionMode
 
         connection = await asyncpg.connect(self._url)
-        manager = QueueManager(AsyncpgDriver(connection))
+        manager = QueueManager(Queries(AsyncpgDriver(connection)))
 
         @manager.entrypoint("nothing")
         async def nothing(_job: Any) -> None:
