@@ -73,10 +73,11 @@ class ServerClock(SystemClock):
             return server_now + timedelta(seconds=self.elapsed() - heard_at)
 
     def _look(self) -> tuple[datetime, float]:
-        before = self.elapsed()
-        self._look_at = before + RELOOK_SECONDS
+        self._look_at = self.elapsed() + RELOOK_SECONDS
         try:
-            return self._ask(), before
+            # Counted from when the answer is here: a slow one must not put the clock ahead, or
+            # slots would start early. It is behind by the way back at most.
+            return self._ask(), self.elapsed()
         except DatabaseUnavailable:
             if self._heard is None:
                 raise

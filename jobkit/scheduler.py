@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,7 @@ from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
 from jobkit.settings import Settings
 from jobkit.store import claims, dispatch, duties, history, workers
-from jobkit.wakeups import Watch, notify
+from jobkit.wakeups import Alarm, Watch, notify
 
 log = logging.getLogger("jobkit.scheduler")
 
@@ -104,7 +103,7 @@ class Scheduler:
         self.database = database
         self.settings = settings
         self.name = f"scheduler-{uuid.uuid4().hex[:8]}"
-        self.stop = threading.Event()
+        self.stop = Alarm()
         self._knows_duties = False
 
     def run(self) -> None:
@@ -115,6 +114,7 @@ class Scheduler:
                 self._sleep(watch, self.step())
         finally:
             watch.close()
+            self.stop.close()
 
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""

@@ -72,7 +72,8 @@ def next_due(connection: Connection) -> datetime | None:
     return due
 
 
-_LIVE = sa.and_(sa.literal_column("is_active", sa.Boolean), jobs.c.deleted_at.is_(None))
+# As the index has it: to SQLite `is_active = 1` is another condition, and it would read all jobs.
+_LIVE = sa.and_(sa.text("is_active"), jobs.c.deleted_at.is_(None))
 _NEXT_DUE = (
     sa.select(jobs.c.next_run)
     .where(_LIVE, jobs.c.next_run.is_not(None))

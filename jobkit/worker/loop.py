@@ -24,7 +24,7 @@ from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
 from jobkit.store import claims, workers
 from jobkit.store.claims import Chunk, Claim, Renewal
-from jobkit.wakeups import Watch
+from jobkit.wakeups import Alarm, Watch
 from jobkit.worker.attempt import Attempt, Order
 from jobkit.worker.claiming import Claiming
 from jobkit.worker.delivery import Delivery
@@ -64,7 +64,7 @@ class Worker:
         self._held: dict[tuple[int, int], Attempt] = {}
         self._threads: set[threading.Thread] = set()
         self.ready = threading.Event()
-        self._wake = threading.Event()
+        self._wake = Alarm()
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._draining = False
@@ -119,6 +119,7 @@ class Worker:
                 self._wake.clear()
         finally:
             watch.close()
+            self._wake.close()
             self._wind_down()
 
     def stop(self) -> None:
