@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -113,6 +114,11 @@ class Database:
         """Close every pooled connection."""
         self.engine.dispose()
 
+    def driver_arguments(self) -> dict[str, Any]:
+        """Return what the driver opens a connection of its own with, outside of the pool."""
+        _, named = self.engine.dialect.create_connect_args(self.url)
+        return dict(named)
+
     def _server_now(self) -> datetime:
         with self.read() as connection:
             naive = connection.execute(sa.text("SELECT clock_timestamp() AT TIME ZONE 'UTC'"))
@@ -146,9 +152,13 @@ def _is_transient(error: BaseException | None) -> bool:
     return bool(state) and str(state).startswith(_TRANSIENT)
 
 
+# libpq's way to name a server and its standbys: postgresql://user@a:5432,b:5432/database
+_SEVERAL = re.compile(r"(postgres[^:]*://(?:.*@)?)([^/?@]+,[^/?@]+)(/.*)")
+
+
 def _parse(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        parsed = _several_hosts(url) or make_url(url)
     except (sa.exc.ArgumentError, ValueError):
         raise BadInput(
             "JOBKIT_DB_URL is no database URL.",
@@ -162,6 +172,15 @@ def _parse(url: str) -> URL:
             "Write sqlite:///jobkit.db or postgresql://user:password@host/database.",
         )
     return parsed
+
+
+def _several_hosts(url: str) -> URL | None:
+    """Read a URL with several hosts and ports, which SQLAlchemy takes as parameters only."""
+    found = _SEVERAL.fullmatch(url)
+    if found is None:
+        return None
+    before, hosts, after = found.groups()
+    return make_url(before + after).update_query_dict({"host": hosts.split(",")})
 
 
 # SQLite

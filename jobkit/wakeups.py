@@ -105,14 +105,13 @@ class Watch:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._source: Source | None = None
-        self._is_hopeless = not database.wakeups
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
         """Wait `seconds` at most, or until a commit or `stop`; say whether a commit woke us."""
         clock = self._database.clock
         until = clock.elapsed() + seconds
         while not stop.is_set() and (left := until - clock.elapsed()) > 0:
-            if self._is_hopeless:
+            if not self._database.wakeups:
                 clock.wait(stop, left)
                 return False
             try:
@@ -138,7 +137,7 @@ class Watch:
             else:
                 self._source = Channel(self._database)
                 if not self._source.is_heard():
-                    self._is_hopeless = True
+                    self._database.wakeups = False  # nobody who waits on it asks or says it again
                     log.warning(
                         "%s brings no wake-ups: NOTIFY is not heard, as behind PgBouncer in "
                         "transaction mode. Polling instead.",
@@ -154,8 +153,8 @@ class Channel:
         import psycopg
 
         self._database = database
-        plain = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self._connection = psycopg.connect(plain, autocommit=True, connect_timeout=10)
+        arguments = {"connect_timeout": 10} | database.driver_arguments()
+        self._connection = psycopg.connect(**arguments, autocommit=True)
         self._connection.execute(f"LISTEN {CHANNEL}")
 
     def is_heard(self) -> bool:

@@ -25,6 +25,12 @@ __all__ = ["processes"]
 LONG = 60.0
 
 
+@pytest.fixture(autouse=True)
+def wakeups_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests are about, also where all others run without."""
+    monkeypatch.delenv("JOBKIT_WAKEUPS", raising=False)
+
+
 @pytest.fixture
 def watch(kit: Kit) -> Iterator[Watch]:
     with closing(Watch(kit.database)) as opened:
@@ -113,6 +119,8 @@ def test_a_listener_that_hears_nothing_says_so_and_polls(
         assert not watch.wait(threading.Event(), 0.5)
         assert not watch.wait(threading.Event(), 0.1)
         assert time.monotonic() - began >= 0.6
+    with closing(Watch(opened)) as another:
+        assert not another.wait(threading.Event(), 0.1)
     assert caplog.text.count("Polling instead") == 1
     opened.close()
 

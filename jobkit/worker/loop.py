@@ -237,19 +237,24 @@ class Worker:
     # Delivering
 
     def _hand_in(self, report: Report) -> bool:
-        """Deliver; False while the database is away. What it refuses is set aside, not lost."""
+        """Deliver; False while it cannot be. What the database refuses is set aside, not lost."""
         try:
             return self._delivery.deliver(report)
         except Exception:
+            log.exception("run %d: its result is refused", report.key[0])
+        try:
             path = self._spool.set_aside(report)
-            log.exception("run %d: its result is refused and lies in %s", report.key[0], path)
-            return True
+        except OSError as error:
+            log.warning("run %d: its result cannot be set aside: %s", report.key[0], error)
+            return False
+        log.warning("run %d: its refused result lies in %s", report.key[0], path)
+        return True
 
     def _deliver_kept(self) -> None:
-        for path, report in self._spool.kept():
+        for report in self._spool.kept():
             if not self._hand_in(report):
                 return
-            path.unlink(missing_ok=True)
+            self._spool.discard(report)
             self._let_go(report.key)
 
     # Heartbeat
