@@ -7,8 +7,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobkit.errors import BadInput, DatabaseUnavailable, JobFailed, JobkitError, NotFound
-    from jobkit.handles import Attempt, Job, Run, Worker
+    from jobkit.errors import (
+        ArtifactsUnavailable,
+        BadInput,
+        DatabaseUnavailable,
+        JobFailed,
+        JobkitError,
+        NotFound,
+    )
+    from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
 
 __version__ = version("jobkit")
@@ -21,8 +28,10 @@ _HOMES = {
     "Kit": "kit",
     "Job": "handles",
     "Run": "handles",
+    "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
+    "ArtifactsUnavailable": "errors",
     "JobkitError": "errors",
     "JobFailed": "errors",
     "BadInput": "errors",
@@ -30,6 +39,8 @@ _HOMES = {
     "DatabaseUnavailable": "errors",
 }
 __all__ = [
+    "Artifact",
+    "ArtifactsUnavailable",
     "Attempt",
     "BadInput",
     "DatabaseUnavailable",

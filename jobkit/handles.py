@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from jobkit import text
+from jobkit import frames, text
+from jobkit.cells import Cell
+from jobkit.errors import BadInput
 from jobkit.states import FINAL
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
     from jobkit.kit import Kit
 
 
@@ -147,6 +152,9 @@ class Run:
     retry_of: int | None
     backfill_id: str | None
     requested_by: str | None
+    progress: float | None
+    """How much of the attempt is done as it says itself, 0 to 1."""
+    progress_text: str | None
 
     @property
     def is_final(self) -> bool:
@@ -197,6 +205,21 @@ class Run:
         """Return what an attempt, the last one by default, printed after a numbered chunk."""
         return self._kit.output(self.id, attempt, after)
 
+    def cells(self, attempt: int | None = None) -> list[Cell]:
+        """Return the cells of a notebook that an attempt, the last one by default, executes."""
+        return self._kit.cells(self.id, attempt)
+
+    def artifacts(self, attempt: int | None = None) -> list[Artifact]:
+        """Return the files that its attempts left, or one of them."""
+        return self._kit.artifacts(self.id, attempt)
+
+    def result(self) -> Any:
+        """Return the result of the last attempt: JSON, or the DataFrame of `result.parquet`.
+
+        BadInput when it has none.
+        """
+        return self._kit.result(self.id)
+
     def __repr__(self) -> str:
         why = self.reason or self.error_message
         return f"<Run {self.id} of {self.job_name}: {self.status}{f', {why}' if why else ''}>"
@@ -221,6 +244,11 @@ class Attempt:
     omitted_bytes: int | None
     log_output: str | None
     error_message: str | None
+    signal: int | None
+    metrics: dict[str, float] | None
+    result: Any
+    provenance: dict[str, Any] | None
+    """What it ran on."""
 
     @property
     def duration(self) -> timedelta | None:
@@ -228,6 +256,52 @@ class Attempt:
         if self.started_at is None or self.finished_at is None:
             return None
         return self.finished_at - self.started_at
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that an attempt left."""
+
+    _kit: Kit = field(repr=False, compare=False)
+    run_id: int
+    attempt: int
+    name: str
+    size: int
+    """In bytes."""
+    sha256: str
+    media_type: str
+    url: str
+    created_at: datetime
+
+    def open(self) -> BinaryIO:
+        """Open it for reading; NotFound when it is kept where this Kit cannot read."""
+        return self._kit.store.open(self.url)
+
+    def read(self) -> bytes:
+        """Return all of it."""
+        return self._kit.store.read(self.url)
+
+    def text(self) -> str:
+        """Return it as text; what is no UTF-8 becomes U+FFFD."""
+        return self.read().decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Return what its JSON holds; BadInput when it is none."""
+        try:
+            return json.loads(self.read())
+        except ValueError as error:
+            raise BadInput(f"{self.name} is not JSON: {error}.", "Read it as text.") from None
+
+    def df(self) -> DataFrame:
+        """Return it as a polars DataFrame: Parquet, CSV, JSON or a JSON document a line."""
+        return frames.read(self.name, self.open)
+
+    def head(self, rows: int = 20) -> DataFrame:
+        """Return the first rows of it as a polars DataFrame."""
+        return frames.read(self.name, self.open, rows)
+
+    def __repr__(self) -> str:
+        return f"<Artifact {self.name} of run {self.run_id}: {text.size(self.size)}>"
 
 
 @dataclass(frozen=True)
@@ -311,6 +385,13 @@ def run_of(kit: Kit, row: Any) -> Run:
 def attempt_of(row: Any) -> Attempt:
     """Picture a row of `job_execution_logs`."""
     return Attempt(**_own_fields(Attempt, row))
+
+
+def artifact_of(kit: Kit, row: Any) -> Artifact:
+    """Picture a row of `job_artifacts`."""
+    return Artifact(
+        kit, **_own_fields(Artifact, row) | {"run_id": row.dispatch_id, "size": row.size_bytes}
+    )
 
 
 def worker_of(row: Any) -> Worker:

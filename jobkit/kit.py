@@ -11,17 +11,21 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import definition, migrations, settings, text, verify
+from jobkit import artifacts, definition, migrations, settings, text, verify
+from jobkit.artifacts import Store
+from jobkit.cells import Cell, read_cells
 from jobkit.clock import SystemClock
 from jobkit.db import Database
-from jobkit.errors import BadInput, CannotStart, JobFailed, JobkitError
+from jobkit.errors import BadInput, CannotStart, JobFailed, JobkitError, NotFound
 from jobkit.executors.target import resolve
 from jobkit.handles import (
+    Artifact,
     Attempt,
     Backfill,
     Job,
@@ -30,6 +34,7 @@ from jobkit.handles import (
     Stats,
     Version,
     Worker,
+    artifact_of,
     attempt_of,
     job_of,
     run_of,
@@ -38,13 +43,14 @@ from jobkit.handles import (
 )
 from jobkit.settings import Settings
 from jobkit.states import RUN_STATUSES
-from jobkit.store import definitions, history, requests, workers
+from jobkit.store import definitions, history, keepsakes, requests, workers
 from jobkit.store.definitions import Author, schedule_of
 from jobkit.verify import Finding
 from jobkit.wakeups import Watch, notify
 
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
+RESULT_FILE = "result.parquet"
 
 
 def connect(url: str | None = None, *, source: str = "python", **overrides: Any) -> Kit:
@@ -353,6 +359,57 @@ class Kit:
             is_complete=mine is not None or run.status not in ("PENDING", "IN_PROGRESS"),
             omitted_bytes=(mine.omitted_bytes or 0) if mine is not None else 0,
         )
+
+    def cells(self, run_id: int, attempt: int | None = None) -> list[Cell]:
+        """Return the cells of a notebook that an attempt, the last one by default, executes."""
+        with self.database.read() as connection:
+            run = history.run(connection, run_id)
+            number = run.attempt if attempt is None else attempt
+            chunks = history.output_of(connection, run, number, after=-1, stream="cell")
+        has_ended = run.status not in ("PENDING", "IN_PROGRESS") or number < run.attempt
+        return read_cells([(chunk.at, chunk.text) for chunk in chunks], has_ended=has_ended)
+
+    # What attempts leave
+
+    @cached_property
+    def store(self) -> Store:
+        """Where artifacts are kept, by the settings or else by the database's name."""
+        url = self.database.engine.url.render_as_string(hide_password=False)
+        return artifacts.open_store(self.settings.artifacts_url or artifacts.default_url(url))
+
+    def artifacts(self, run_id: int, attempt: int | None = None) -> list[Artifact]:
+        """Return the files that a run's attempts left, or one of them; NotFound without the run."""
+        with self.database.read() as connection:
+            history.run(connection, run_id)
+            rows = keepsakes.artifacts_of(connection, run_id, attempt)
+        return [artifact_of(self, row) for row in rows]
+
+    def artifact(self, run_id: int, name: str, attempt: int | None = None) -> Artifact:
+        """Return a file that an attempt left, by default the last one that left it; NotFound."""
+        with self.database.read() as connection:
+            history.run(connection, run_id)
+            return artifact_of(self, keepsakes.artifact(connection, run_id, name, attempt))
+
+    def result(self, run_id: int) -> Any:
+        """Return the result of a run's last attempt: JSON, or a DataFrame of `result.parquet`.
+
+        BadInput when it has none.
+        """
+        ended = self.attempts(run_id)
+        if ended and ended[-1].result is not None:
+            return ended[-1].result
+        try:
+            return self.artifact(run_id, RESULT_FILE, ended[-1].attempt if ended else 0).df()
+        except NotFound:
+            raise BadInput(
+                f"Run {run_id} has no result.",
+                "A script prints `::result {json}`, or leaves result.parquet.",
+            ) from None
+
+    def packages(self, sha256: str) -> dict[str, str]:
+        """Return the versions, by name, that a hash in a provenance stands for; NotFound."""
+        with self.database.read() as connection:
+            return keepsakes.packages(connection, sha256)
 
     def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
         """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""

@@ -150,7 +150,8 @@ def _is_same_origin() -> bool:
 
 
 def _harden(response: Response) -> Response:
-    response.headers.update(HEADERS)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)  # what scripts left has stricter ones
     if request.endpoint not in ("static", "htmx"):
         response.headers["Cache-Control"] = "no-store"
     response.vary.update(("HX-Request", "Cookie"))

@@ -10,7 +10,7 @@ from flask import Flask, Response, send_file
 from htmx_flask import Htmx
 
 import jobkit
-from portal import access, jobs, overview, pages, runs, workers
+from portal import access, artifacts, jobs, overview, pages, runs, workers
 from portal.pages import page
 
 WAYS_OUT = {
@@ -32,13 +32,16 @@ def create_app(
     Htmx(app)
     pages.install(app, kit)
     access.install(app, token=token, host=host, trusted_hosts=trusted_hosts)
-    for noun in (overview, jobs, runs, workers):
+    for noun in (overview, jobs, runs, artifacts, workers):
         app.register_blueprint(noun.blueprint)
     app.add_url_rule("/static/htmx.min.js", "htmx", _htmx)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))
     app.register_error_handler(jobkit.BadInput, lambda error: _sorry(400, "Not like that", error))
     app.register_error_handler(
         jobkit.DatabaseUnavailable, lambda error: _sorry(503, "The database is away", error)
+    )
+    app.register_error_handler(
+        jobkit.ArtifactsUnavailable, lambda error: _sorry(503, "The artifacts are away", error)
     )
     for code in WAYS_OUT:
         app.register_error_handler(code, lambda error: _lost(error.code))

@@ -36,6 +36,8 @@ ICONS = {
 }
 WORDS = {"IN_PROGRESS": "running"}
 LATE = timedelta(seconds=30)
+MOST_LINES = 4
+LONGEST_LINE = 200
 MOST_COUNTED = 200
 """How many rows `Kit.queue` gives at most."""
 
@@ -87,6 +89,10 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
         word=word,
         mark=mark,
         json=lambda value: json.dumps(value, ensure_ascii=False),
+        share=lambda value: f"{value:.0%}",
+        number=number,
+        first_line=lambda value: plain(value).strip().partition("\n")[0][:LONGEST_LINE],
+        first_lines=first_lines,
     )
     app.jinja_env.tests["long"] = is_long
     app.jinja_env.globals["counts"] = lambda: _counts(kit)
@@ -111,6 +117,18 @@ def mark(run: jobkit.Run) -> Markup:
     return Markup('<a class="mark {}" href="/runs/{}" title="{}"><span>{}</span></a>').format(
         run.status.lower(), run.id, said, said
     )
+
+
+def number(value: float) -> str:
+    """Say a number: `1,200,000`, `0.173`."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def first_lines(said: str) -> str:
+    """Return the first lines of a longer text."""
+    lines = plain(said).strip("\n").splitlines()
+    more = "\n…" if len(lines) > MOST_LINES else ""
+    return "\n".join(line[:LONGEST_LINE] for line in lines[:MOST_LINES]) + more
 
 
 def plain(output: str) -> str:

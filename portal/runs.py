@@ -77,12 +77,15 @@ def index() -> str:
 def show(run_id: int) -> str:
     """Show one run; its output follows while it is written."""
     run, chosen = _kit().run(run_id), _chosen_attempt()
-    shown = chosen or max(run.attempt, 1)
+    shown, ended = chosen or max(run.attempt, 1), run.attempts()
     return page(
         "runs/show.html",
         poll=not run.is_final,
         run=run,
-        attempts=run.attempts(),
+        attempts=ended,
+        attempt=next((item for item in ended if item.attempt == shown), None),
+        cells=run.cells(shown),
+        artifacts=run.artifacts(chosen),
         steps=list(steps(run)),
         tail=None if request.htmx else read_tail(run, shown, follows=chosen is None),
         chosen=chosen,

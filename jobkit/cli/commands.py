@@ -10,7 +10,7 @@ import typer
 import jobkit
 from jobkit import kit as kits
 from jobkit import migrations, settings, text
-from jobkit.cli import jobs, runs, services
+from jobkit.cli import artifacts, jobs, runs, services
 from jobkit.cli import options as o
 from jobkit.cli.show import err, findings_table, out, print_json
 from jobkit.db import Database
@@ -35,6 +35,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.runs,
     runs.show,
     runs.logs,
+    artifacts.artifacts,
     runs.cancel,
     runs.retry,
     runs.workers,

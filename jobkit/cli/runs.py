@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from contextlib import closing
@@ -12,14 +13,25 @@ from rich.markup import escape
 
 from jobkit import text
 from jobkit.cli import options as o
-from jobkit.cli.show import document, err, out, pairs, print_json, runs_table, status, table
+from jobkit.cli.show import (
+    artifacts_table,
+    document,
+    err,
+    out,
+    pairs,
+    print_json,
+    runs_table,
+    status,
+    table,
+)
 from jobkit.errors import JobFailed
-from jobkit.handles import Run
+from jobkit.handles import Artifact, Attempt, Run
 from jobkit.kit import Kit
 from jobkit.wakeups import Watch
 
 Follow = Annotated[bool, typer.Option("--follow", help="Show the output while it is written.")]
 FOLLOW_SECONDS = 0.2
+CHANGES: dict[bool | None, str] = {True: ", with changes", False: ", without changes"}
 
 
 def run(
@@ -91,9 +103,11 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
     """Show a run and its attempts."""
     with o.open_kit() as kit:
         found = kit.run(run_id)
-        attempts = found.attempts()
+        attempts, left = found.attempts(), found.artifacts()
         if as_json:
-            print_json(document(found) | {"attempts": document(attempts)})
+            print_json(
+                document(found) | {"attempts": document(attempts), "artifacts": document(left)}
+            )
             return
         pairs(
             (
@@ -108,6 +122,7 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
                 ("ended", text.instant(found.completed_at)),
                 ("worker", found.worker_id),
                 ("parameters", found.params),
+                ("progress", escape(_progress(found))),
             )
         )
         rows = [
@@ -125,6 +140,39 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
         ]
         columns = ("attempt", "status", "took", "exit", "cpu", "memory", "output", "why")
         table(columns, rows, "No attempt has ended yet.")
+        _show_end(attempts[-1:], left)
+
+
+def _progress(found: Run) -> str:
+    if found.progress is None:
+        return ""
+    return f"{found.progress:.0%} {found.progress_text or ''}".strip()
+
+
+def _show_end(last: list[Attempt], left: list[Artifact]) -> None:
+    """Print what the last attempt told, what it ran on, and what all of them left."""
+    for item in last:
+        about = item.provenance or {}
+        git, python = about.get("git") or {}, about.get("python") or {}
+        changed = CHANGES.get(git.get("dirty"), "")
+        pairs(
+            (name, escape(str(value)))
+            for name, value in (
+                ("metrics", ", ".join(f"{k} {v}" for k, v in (item.metrics or {}).items())),
+                ("result", "" if item.result is None else json.dumps(item.result)),
+                ("script", about.get("script", "")),
+                ("sha256", about.get("sha256") or ""),
+                ("kind", " ".join(filter(None, (about.get("kind"), about.get("isolation"))))),
+                ("commit", f"{git['commit']} on {git['branch']}{changed}" if git else ""),
+                ("host", ", ".join(filter(None, (about.get("host"), about.get("platform"))))),
+                ("python", " ".join(python.values())),
+                ("packages", about.get("packages") or ""),
+                ("variables", ", ".join(about.get("variables", ()))),
+            )
+        )
+    if left:
+        out.print()
+        artifacts_table(left)
 
 
 def logs(run_id: o.RunId, follow: Follow = False) -> None:

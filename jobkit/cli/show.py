@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobkit import text
-from jobkit.handles import Job, Run
+from jobkit.handles import Artifact, Job, Run
 from jobkit.verify import Finding
 
 out = Console(highlight=False, soft_wrap=True)
@@ -152,6 +152,15 @@ def runs_table(runs: Iterable[Run], now: datetime) -> None:
         ),
         "No runs. Start one: jobkit run NAME",
     )
+
+
+def artifacts_table(found: list[Artifact]) -> None:
+    """Print artifacts."""
+    rows = [
+        (item.attempt, escape(item.name), text.size(item.size), item.media_type, item.sha256[:12])
+        for item in found
+    ]
+    table(("attempt", "artifact", "size", "type", "sha256"), rows, "It left no artifacts.")
 
 
 def _short(words: str) -> str:

@@ -79,15 +79,16 @@ def attempts_of(connection: Connection, run_: Row[Any]) -> Sequence[Row[Any]]:
 
 
 def output_of(
-    connection: Connection, run_: Row[Any], attempt: int, *, after: int
+    connection: Connection, run_: Row[Any], attempt: int, *, after: int, stream: str = "output"
 ) -> Sequence[Row[Any]]:
-    """Return the chunks of an attempt's output that come after the chunk numbered `after`."""
+    """Return the chunks of a stream of an attempt that come after the chunk numbered `after`."""
     statement = (
         sa.select(output.c.seq, output.c.at, output.c.text)
         .where(
             output.c.dispatch_id == run_.id,
             output.c.attempt == attempt,
             output.c.seq > after,
+            output.c.stream == stream,
             output.c.claimed_at >= run_.created_at,
         )
         .order_by(output.c.seq)

@@ -7,6 +7,8 @@ function morph(old, fresh) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return;
   }
+  // What a person opened, and what was loaded into it, stays.
+  if (old.dataset.keep && old.dataset.keep === fresh.dataset.keep) return;
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   }

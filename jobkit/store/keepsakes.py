@@ -1,0 +1,102 @@
+"""What attempts leave besides their output: artifacts, and the packages that they ran on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from jobkit.db import OneOf, insert_once
+from jobkit.errors import NotFound
+from jobkit.models import artifacts, package_sets
+
+if TYPE_CHECKING:
+    from jobkit.artifacts import Kept
+    from jobkit.executors.packages import PackageSet
+
+Attempt = tuple[int, int]
+"""A run's id and the number of one of its attempts."""
+
+
+def add_artifacts(
+    connection: Connection, left: Iterable[tuple[Attempt, Sequence[Kept]]], now: datetime
+) -> None:
+    """Write what attempts left and where it is kept; a repeat does nothing."""
+    rows = [
+        {
+            "dispatch_id": run_id,
+            "attempt": attempt,
+            "name": item.name,
+            "size_bytes": item.size_bytes,
+            "sha256": item.sha256,
+            "media_type": item.media_type,
+            "url": item.url,
+            "created_at": now,
+        }
+        for (run_id, attempt), kept in left
+        for item in kept
+    ]
+    insert_once(connection, artifacts, rows)
+
+
+def add_packages(connection: Connection, sets: Iterable[PackageSet], now: datetime) -> None:
+    """Write the packages of interpreters; those that are known stay as they are."""
+    by_hash = {item.sha256: dict(item.packages) for item in sets}
+    rows = [
+        {"sha256": sha256, "packages": by_hash[sha256], "seen_at": now}
+        for sha256 in sorted(by_hash)  # in one order, so that two writers do not wait in a ring
+    ]
+    insert_once(connection, package_sets, rows)
+
+
+def artifacts_of(
+    connection: Connection, run_id: int, attempt: int | None = None
+) -> Sequence[Row[Any]]:
+    """Return what a run's attempts left, or one of them, in the order of attempts and names."""
+    statement = sa.select(artifacts).where(artifacts.c.dispatch_id == run_id)
+    if attempt is not None:
+        statement = statement.where(artifacts.c.attempt == attempt)
+    return connection.execute(statement.order_by(artifacts.c.attempt, artifacts.c.name)).all()
+
+
+def artifact(
+    connection: Connection, run_id: int, name: str, attempt: int | None = None
+) -> Row[Any]:
+    """Return one artifact, by default of the last attempt that left it; NotFound otherwise."""
+    statement = sa.select(artifacts).where(
+        artifacts.c.dispatch_id == run_id, artifacts.c.name == name
+    )
+    if attempt is not None:
+        statement = statement.where(artifacts.c.attempt == attempt)
+    row = connection.execute(statement.order_by(artifacts.c.attempt.desc()).limit(1)).one_or_none()
+    if row is None:
+        which = f"Run {run_id}" if attempt is None else f"Attempt {attempt} of run {run_id}"
+        raise NotFound(
+            f"{which} left no {name!r}.", f"See what there is: jobkit artifacts {run_id}"
+        )
+    return row
+
+
+def packages(connection: Connection, sha256: str) -> dict[str, str]:
+    """Return the versions, by name, that a hash in a provenance stands for; NotFound otherwise."""
+    chosen = sa.select(package_sets.c.packages).where(package_sets.c.sha256 == sha256)
+    found: dict[str, str] | None = connection.execute(chosen).scalar_one_or_none()
+    if found is None:
+        raise NotFound(f"No packages are known as {sha256}.", "Take the hash of a provenance.")
+    return found
+
+
+def forget(connection: Connection, run_ids: Sequence[int]) -> list[str]:
+    """Delete the rows of runs that are cleaned up; returns where their artifacts are kept.
+
+    Those are to be deleted (`jobkit.artifacts.sweep`) when this transaction is committed.
+    """
+    if not run_ids:
+        return []
+    return list(connection.scalars(_FORGET, {"of": list(run_ids)}))
+
+
+_FORGET = artifacts.delete().where(OneOf(artifacts.c.dispatch_id, "of")).returning(artifacts.c.url)
