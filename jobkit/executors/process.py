@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from jobkit.clock import stopwatch
-from jobkit.errors import CannotStart
 from jobkit.executors.capture import Capture, Chunk
 from jobkit.executors.facts import Fact
-from jobkit.executors.nursery import Link, start_host
+from jobkit.executors.link import Link, start_host
 from jobkit.executors.secrets import WITHHELD
 from jobkit.executors.sweep import sweep
 from jobkit.text import iso
 
-READ_BYTES = 64 << 10
 FLUSH_SECONDS = 0.25
 MOMENT_SECONDS = 0.05
 LONGEST_WAIT = 3600.0
 DRAIN_SECONDS = 0.5
+ALWAYS = {"PYTHONUNBUFFERED": "1"}
+if sys.platform == "win32":
+    ALWAYS["PYTHONIOENCODING"] = "utf-8"  # a pipe's own is a code page that lacks most characters
+ORPHANS_ESCAPE = sys.platform not in ("linux", "win32")
+"""Whether who leaves the script's session, and loses its parent, is out of the host's sight."""
 COOKIES = ("JOBKIT_RUN_ID", "JOBKIT_ATTEMPT", "JOBKIT_WORKER_PID", "JOBKIT_WORKER_ID")
 
 
@@ -42,7 +44,7 @@ class Command:
     """The Python file, and its arguments, that a forked interpreter may run instead."""
     nice: int = 0
     memory_limit: int | None = None
-    """Bytes of resident memory that all its processes may use together."""
+    """Bytes of memory that all its processes may use together: resident, on Windows committed."""
     identity: tuple[str, int, int, int, int] | None = None
     """Path, device, inode, mtime in ns and size of the file that was checked."""
 
@@ -81,7 +83,7 @@ def inheritable(environment: Mapping[str, str], allowed: Sequence[str] = ("*",))
         if not name.startswith("JOBKIT_")
         and name not in WITHHELD
         and any(fnmatchcase(name, pattern) for pattern in allowed)
-    } | {"PYTHONUNBUFFERED": "1"}
+    } | ALWAYS
 
 
 def child_environment(
@@ -126,17 +128,12 @@ class Child:
         secrets: Sequence[str] = (),
         link: Link | None = None,
     ) -> None:
-        if sys.platform == "win32":
-            raise CannotStart(
-                "This version runs scripts on Linux and macOS only.", "Start the worker there."
-            )
         self._capture = Capture(on_output, on_fact, secrets)
         self._cookies = {name: command.env[name] for name in COOKIES if name in command.env}
         self._lock = threading.Lock()
         self._is_over = False
         self._is_own = link is None
         self._link = link or start_host()
-        self._output, output = os.pipe()
         order = {
             "argv": command.argv,
             "cwd": str(command.cwd),
@@ -150,13 +147,7 @@ class Child:
             "grace": grace.total_seconds(),
             "deadline": None if lease_for is None else stopwatch() + lease_for.total_seconds(),
         }
-        try:
-            self._link.order(order, output)
-        except CannotStart:
-            os.close(self._output)
-            raise
-        finally:
-            os.close(output)
+        self._link.order(order)
 
     @property
     def host_pid(self) -> int:
@@ -199,55 +190,41 @@ class Child:
         report = self._read()
         with self._lock:
             self._is_over = True
-        if report is None:
-            self.sweep()
+        if report["ended_by"] == "lost" or ORPHANS_ESCAPE:
+            report["leftovers"] = report.get("leftovers", 0) + self.sweep()
+        for data in self._link.rest(DRAIN_SECONDS):
+            self._capture.feed(data)
         rest = tuple(self._capture.close())
-        os.close(self._output)
         if self._is_own:
             self._link.close()
         return Outcome(
-            **({"ended_by": "lost"} if report is None else report),
+            **report,
             output_bytes=self._capture.total_bytes,
             omitted_bytes=self._capture.omitted_bytes,
             rest=rest,
             tail=self._capture.last(),
         )
 
-    def _read(self) -> dict[str, Any] | None:
-        """Read until the report has come; then only what lies in the pipe already.
+    def _read(self) -> dict[str, Any]:
+        """Take the output until the report has come, or cannot come any more.
 
-        Output is handed on at most four times a second, after silence at once: what comes within
-        a moment goes with it, and a script that ends within it costs no write of its own.
+        It is handed on at most four times a second, after silence at once: what comes within a
+        moment goes with it, and a script that ends within it costs no write of its own.
         """
         heard = b""
         flushed_at, pending_since = float("-inf"), float("inf")
-        sources = [self._output, self._link.fileno()]
         while not heard.endswith(b"\n") and not self._link.is_cut:
             flush_at = max(pending_since + MOMENT_SECONDS, flushed_at + FLUSH_SECONDS)
             wait = min(max(0.0, flush_at - stopwatch()), LONGEST_WAIT)
-            for source in select.select(sources, [], [], wait)[0]:
-                if source == self._link.fileno():
-                    heard += self._link.receive()
-                elif data := os.read(source, READ_BYTES):
-                    self._capture.feed(data)
-                    pending_since = min(pending_since, stopwatch())
-                else:
-                    sources.remove(source)
+            output, report = self._link.listen(wait)
+            heard += report
+            if output:
+                self._capture.feed(output)
+                pending_since = min(pending_since, stopwatch())
             if stopwatch() >= flush_at:
                 self._capture.flush()
                 flushed_at, pending_since = stopwatch(), float("inf")
-        if self._output in sources:
-            self._drain()
-        return json.loads(heard) if heard.endswith(b"\n") else None
-
-    def _drain(self) -> None:
-        until = stopwatch() + DRAIN_SECONDS
-        while (left := until - stopwatch()) > 0:
-            if not select.select([self._output], [], [], left)[0]:
-                return
-            if not (data := os.read(self._output, READ_BYTES)):
-                return
-            self._capture.feed(data)
+        return json.loads(heard) if heard.endswith(b"\n") else {"ended_by": "lost"}
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self._lock:

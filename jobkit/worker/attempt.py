@@ -15,7 +15,8 @@ from typing import Any
 from jobkit.clock import Clock
 from jobkit.errors import CannotStart
 from jobkit.executors import process, target
-from jobkit.executors.nursery import Link, Nursery
+from jobkit.executors.link import Link
+from jobkit.executors.nursery import Nursery
 from jobkit.executors.process import Child, Command, Outcome
 from jobkit.settings import Settings
 from jobkit.store.claims import Chunk, Claim, Result
