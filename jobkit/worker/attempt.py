@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from jobkit.clock import Clock
 from jobkit.errors import CannotStart
 from jobkit.executors import process, target
+from jobkit.executors.kinds import Task, kind_of
 from jobkit.executors.process import Child, Command, Outcome
 from jobkit.settings import Settings
 from jobkit.store.claims import Chunk, Claim, Result
@@ -118,17 +120,22 @@ class Attempt:
 
     def _command(self) -> Command:
         definition = self._order.definition
-        found = target.resolve(definition["script_path"], _roots(self._settings.script_roots))
-        arguments = target.split_arguments(definition.get("script_args"))
+        path, function = target.split_function(definition["script_path"])
+        kind = kind_of(definition["script_path"], None, None)
+        found = target.resolve(path, _roots(self._settings.script_roots))
+        arguments = tuple(target.split_arguments(definition.get("script_args")))
+        params = self.claim.params or {}
+        launch = kind.launch(Task(found, arguments, params, Path(sys.executable), function))
         environment = process.child_environment(
             os.environ,
             run_id=self.claim.run_id,
             attempt=self.claim.attempt,
             scheduled_for=self.claim.scheduled_for,
             worker_id=self.claim.worker_id,
-            params=self.claim.params or {},
+            params=params,
         )
-        return Command(target.command(found, arguments), found.root, environment)
+        found.check()
+        return Command(list(launch.argv), found.cwd, environment | dict(launch.env))
 
     def _start(self, command: Command) -> Child | None:
         with self._lock:
