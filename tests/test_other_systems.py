@@ -256,8 +256,9 @@ child = process.Child(
                     memory_limit=int(sys.argv[4]) or None),
     timeout=minute, grace=minute, lease_for=minute, on_output=lambda *said: printed.append(said))
 done = child.wait()
-print(json.dumps({"text": "".join(text for text, _ in [*printed, *done.rest]), "ended_by": done.ended_by,
-                  "leftovers": done.leftovers, "most": done.max_rss_bytes}))
+text = "".join(text for text, _ in [*printed, *done.rest])
+print(json.dumps({"text": text, "ended_by": done.ended_by, "leftovers": done.leftovers,
+                  "most": done.max_rss_bytes}))
 """
 
 FAMILY = """
