@@ -89,7 +89,7 @@ class Delivery:
         try:
             orders = self._write([parcel.report for parcel in group])
         except DatabaseUnavailable as error:
-            log.warning("%d results wait on disk. %s", len(group), error)
+            log.warning("%d results wait. %s", len(group), error)
             is_written = False
         for parcel in group:
             parcel.is_written = is_written
