@@ -9,18 +9,14 @@ printed are their percentiles at the start and at the end, and what the tables w
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
 
-import jobkit
-from benchmarks.engine import BATCH, Bench, database
-from jobkit import migrations
+from benchmarks.engine import BATCH, Bench
+from benchmarks.stand import chosen, database, opened, percentiles
 
 ROUND = 2000
 TIMED = 20
@@ -44,17 +40,9 @@ def claims_of_one(bench: Bench, rounds: int) -> Iterator[float]:
             bench.finish(claimed)
 
 
-def percentiles(taken: list[float]) -> tuple[float, float]:
-    """Return the median and the 99th percentile."""
-    return statistics.median(taken), statistics.quantiles(taken, n=100)[-1]
-
-
 def run(url: str, folder: Path, cycles: int) -> None:
     """Measure on one database."""
-    os.chdir(folder)
-    (folder / "any.py").write_text("", "utf-8")
-    migrations.upgrade(url)
-    with jobkit.connect(url) as kit:
+    with opened(url, folder) as kit:
         kit.add_job("any", "any.py", overlap="allow")
         bench = Bench(kit)
         list(claims_of_one(bench, 2))  # caches are warm from here on
@@ -75,10 +63,7 @@ def run(url: str, folder: Path, cycles: int) -> None:
 
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--on", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--cycles", type=int, default=1_000_000)
-    given = parser.parse_args()
+    given = chosen(__doc__, cycles=1_000_000)
     with database(given.on) as (url, folder):
         run(url, folder, given.cycles)
 

@@ -9,15 +9,11 @@ Databases are as durable as in production: SQLite with synchronous FULL, Postgre
 
 from __future__ import annotations
 
-import argparse
-import os
 import random
 import statistics
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
@@ -25,14 +21,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-import jobkit
-from jobkit import migrations, scheduler
+from benchmarks.stand import chosen, database, measure, opened
+from jobkit import scheduler
 from jobkit.kit import Kit
 from jobkit.store import claims, definitions
 from jobkit.store.claims import Claim, Result
 from jobkit.wakeups import Watch
 
-ROUNDS = 5
 BATCH = 100
 CLAIM = """
 UPDATE job_dispatch SET status = 'IN_PROGRESS', worker_id = 'raw', claimed_at = {mark},
@@ -82,12 +77,12 @@ class Bench:
     def fill(self, count: int) -> None:
         self.kit.submit_many("any", [{}] * count)
 
-    def add_jobs(self, count: int) -> None:
-        """Add hourly jobs in one transaction."""
+    def add_jobs(self, count: int, first: int = 0) -> None:
+        """Add hourly jobs in one transaction, numbered from `first`."""
         now = self.kit.clock.now()
         author = definitions.Author("bench", "benchmarks")
-        with self.kit.database.write() as connection:
-            for number in range(count):
+        with self.kit.database.write(takes_long=True) as connection:
+            for number in range(first, first + count):
                 values = {
                     "name": f"job {number}",
                     "script_path": "any.py",
@@ -104,6 +99,10 @@ class Bench:
     def claim_and_finish(self, count: int = 20_000, batch: int = BATCH) -> float:
         """Claim in one thread and finish in groups in another, as a worker does; pairs a second."""
         self.fill(count)
+        return self.drain(count, batch)
+
+    def drain(self, count: int, batch: int = BATCH) -> float:
+        """The same with what waits already, which is as many."""
         taken: SimpleQueue[list[Claim]] = SimpleQueue()
         began = time.perf_counter()
         claiming = threading.Thread(target=self._claim_all, args=(batch, taken))
@@ -223,27 +222,9 @@ class Bench:
         return statistics.quantiles(taken, n=50)[-1]
 
 
-def measure(name: str, unit: str, *takes: tuple[str, Callable[[], float]]) -> None:
-    """Take each in turn, several times; print the medians, the spread and the first by the last."""
-    values: dict[str, list[float]] = {label: [] for label, _ in takes}
-    for _ in range(ROUNDS):
-        for label, take in takes:
-            values[label].append(take())
-    shown = [
-        f"{label} {statistics.median(taken):,.1f} ({min(taken):,.1f} to {max(taken):,.1f})"
-        for label, taken in values.items()
-    ]
-    medians = [statistics.median(taken) for taken in values.values()]
-    ratio = f"; {medians[0] / medians[-1]:.2f} of it" if len(medians) > 1 else ""
-    print(f"{name:34} {unit:6} {', '.join(shown)}{ratio}", flush=True)
-
-
 def run(url: str, folder: Path) -> None:
     """Measure on one database."""
-    os.chdir(folder)
-    (folder / "any.py").write_text("", "utf-8")
-    migrations.upgrade(url)
-    with jobkit.connect(url) as kit:
+    with opened(url, folder) as kit:
         bench = Bench(kit)
         kit.add_job("any", "any.py", overlap="allow")
         measure(
@@ -259,33 +240,9 @@ def run(url: str, folder: Path) -> None:
         measure("dispatch 10,000 due jobs", "s", ("jobkit", bench.dispatch))
 
 
-@contextmanager
-def database(on: str) -> Iterator[tuple[str, Path]]:
-    """Make a fresh database of a kind, as durable as in production; its URL and a folder."""
-    with tempfile.TemporaryDirectory(prefix="jobkit-bench-") as name:
-        folder = Path(name)
-        if on == "sqlite":
-            yield f"sqlite:///{folder}/jobkit.db", folder
-            return
-        from tests import postgres
-
-        postgres.MEMORY = Path(os.devnull)  # on the disk
-        postgres.SETTINGS.pop("fsync")
-        postgres.SETTINGS.pop("full_page_writes")
-        server = postgres.start_server(always=True)
-        assert server is not None
-        try:
-            yield server.url("postgres"), folder
-        finally:
-            server.stop()
-
-
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--on", choices=("sqlite", "postgresql"), default="sqlite")
-    given = parser.parse_args()
-    with database(given.on) as (url, folder):
+    with database(chosen(__doc__).on) as (url, folder):
         run(url, folder)
 
 

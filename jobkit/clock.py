@@ -29,9 +29,10 @@ class Clock(Protocol):
 def stopwatch() -> float:
     """Read seconds that go on while the machine sleeps; comparable among its processes."""
     # A laptop that slept an hour must see its lease gone: CLOCK_BOOTTIME counts suspended time,
-    # which CLOCK_MONOTONIC does not on Linux (it does on macOS and Windows).
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+    # which CLOCK_MONOTONIC does not on Linux. On macOS that one does, and time.monotonic()
+    # does not; Windows has only the latter, and there it does.
+    clock = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def nap(seconds: float) -> None:
@@ -73,10 +74,11 @@ class ServerClock(SystemClock):
             return server_now + timedelta(seconds=self.elapsed() - heard_at)
 
     def _look(self) -> tuple[datetime, float]:
-        before = self.elapsed()
-        self._look_at = before + RELOOK_SECONDS
+        self._look_at = self.elapsed() + RELOOK_SECONDS
         try:
-            return self._ask(), before
+            # Counted from when the answer is here: a slow one must not put the clock ahead, or
+            # slots would start early. It is behind by the way back at most.
+            return self._ask(), self.elapsed()
         except DatabaseUnavailable:
             if self._heard is None:
                 raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import random
+import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -35,6 +36,19 @@ PARTITIONED = ("job_execution_logs", "job_output")
 # server stops, starts, only reads for now or has no room, two transactions met, or there are too
 # many connections or locks.
 _TRANSIENT = ("08", "57P01", "57P02", "57P03", "40001", "40P01", "53", "55P03", "25006", "58030")
+_AWAY = (
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+    sa.exc.TimeoutError,
+    sqlite3.OperationalError,  # of a BEGIN, which goes to the driver
+)
+
+
+class _InstantText(sqlite.DATETIME):
+    """An instant as SQLAlchemy writes it, `2026-03-02 06:00:00.000000`, in a tenth of the time."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], str | None]:
+        return lambda naive: None if naive is None else naive.isoformat(" ", "microseconds")
 
 
 class Utc(sa.types.TypeDecorator[datetime]):
@@ -43,12 +57,18 @@ class Utc(sa.types.TypeDecorator[datetime]):
     impl = sa.DateTime
     cache_ok = True
 
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        kind = _InstantText if dialect.name == "sqlite" else sa.DateTime
+        return dialect.type_descriptor(kind())
+
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         if value is None:
             return None
         if value.tzinfo is None:
             raise BadInput(f"{value!r} names no time zone.", "Give an aware datetime.")
-        return value.astimezone(UTC).replace(tzinfo=None)
+        if value.tzinfo is not UTC:
+            value = value.astimezone(UTC)
+        return value.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
@@ -83,25 +103,33 @@ class Database:
         self.engine.update_execution_options(jobkit_wakeups=wakeups)
         self.clock: Clock = SystemClock() if self.is_sqlite else ServerClock(self._server_now)
 
-    @contextmanager
-    def write(self, *, takes_long: bool = False) -> Iterator[Connection]:
+    def write(self, *, takes_long: bool = False) -> AbstractContextManager[Connection]:
         """Open a transaction that writes; committed at the end, rolled back by an error.
 
         After 30 s without an end its connection is held to be dead, unless it `takes_long`.
         """
-        with self._translated(), self.engine.connect() as connection:
-            connection = connection.execution_options(jobkit_writes=True)
-            with self._guarded(connection, takes_long), connection.begin():
-                yield connection
+        return self._transaction(True, takes_long)
+
+    def read(self, *, takes_long: bool = False) -> AbstractContextManager[Connection]:
+        """Open a transaction that only reads: all its statements see one snapshot."""
+        return self._transaction(False, takes_long)
 
     @contextmanager
-    def read(self, *, takes_long: bool = False) -> Iterator[Connection]:
-        """Open a transaction that only reads: all its statements see one snapshot."""
-        with self._translated(), self.engine.connect() as connection:
-            if not self.is_sqlite:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            with self._guarded(connection, takes_long), connection.begin():
-                yield connection
+    def _transaction(self, writes: bool, takes_long: bool) -> Iterator[Connection]:
+        try:
+            with self.engine.connect() as connection:
+                if not (writes or self.is_sqlite):
+                    connection.execution_options(isolation_level="REPEATABLE READ")
+                with self._guarded(connection, takes_long), connection.begin():
+                    if self.is_sqlite:
+                        _begin_sqlite(connection, writes)
+                    yield connection
+        except _AWAY as error:
+            raise self._unavailable(error) from error
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated or _is_transient(error.orig):
+                raise self._unavailable(error) from error
+            raise
 
     def _guarded(self, connection: Connection, takes_long: bool) -> AbstractContextManager[None]:
         if self.is_sqlite or takes_long:
@@ -113,24 +141,18 @@ class Database:
         """Close every pooled connection."""
         self.engine.dispose()
 
+    def driver_arguments(self) -> dict[str, Any]:
+        """Return what the driver opens a connection of its own with, outside of the pool."""
+        _, named = self.engine.dialect.create_connect_args(self.url)
+        return dict(named)
+
     def _server_now(self) -> datetime:
         with self.read() as connection:
             naive = connection.execute(sa.text("SELECT clock_timestamp() AT TIME ZONE 'UTC'"))
             moment: datetime = naive.scalar_one()
             return moment.replace(tzinfo=UTC)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-            raise self._unavailable(error) from error
-        except sa.exc.DBAPIError as error:
-            if error.connection_invalidated or _is_transient(error.orig):
-                raise self._unavailable(error) from error
-            raise
-
-    def _unavailable(self, error: sa.exc.SQLAlchemyError) -> DatabaseUnavailable:
+    def _unavailable(self, error: Exception) -> DatabaseUnavailable:
         said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         password = self.url.password
         if password:
@@ -146,9 +168,13 @@ def _is_transient(error: BaseException | None) -> bool:
     return bool(state) and str(state).startswith(_TRANSIENT)
 
 
+# libpq's way to name a server and its standbys: postgresql://user@a:5432,b:5432/database
+_SEVERAL = re.compile(r"(postgres[^:]*://(?:.*@)?)([^/?@]+,[^/?@]+)(/.*)")
+
+
 def _parse(url: str) -> URL:
     try:
-        parsed = make_url(url)
+        parsed = _several_hosts(url) or make_url(url)
     except (sa.exc.ArgumentError, ValueError):
         raise BadInput(
             "JOBKIT_DB_URL is no database URL.",
@@ -162,6 +188,15 @@ def _parse(url: str) -> URL:
             "Write sqlite:///jobkit.db or postgresql://user:password@host/database.",
         )
     return parsed
+
+
+def _several_hosts(url: str) -> URL | None:
+    """Read a URL with several hosts and ports, which SQLAlchemy takes as parameters only."""
+    found = _SEVERAL.fullmatch(url)
+    if found is None:
+        return None
+    before, hosts, after = found.groups()
+    return make_url(before + after).update_query_dict({"host": hosts.split(",")})
 
 
 # SQLite
@@ -183,37 +218,39 @@ def _sqlite_engine(url: URL) -> Engine:
             url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
         )
     sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by a guess
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    record.info["waits"] = BUSY_SECONDS
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    if not connection.get_execution_options().get("jobkit_writes"):
-        connection.exec_driver_sql("BEGIN")
-        return
+def _begin_sqlite(connection: Connection, writes: bool) -> None:
+    # Not by an event: one listener makes SQLAlchemy call all its hooks at every statement.
+    pooled = connection.connection
+    driver: Any = pooled.dbapi_connection
     # SQLite's own wait is unfair: of two busy writers one got a single turn in 4 s. Asking again
-    # after a short while, never the same, gives every writer its turn.
-    driver: Any = connection.connection.dbapi_connection
-    until = stopwatch() + BUSY_SECONDS
-    driver.execute("PRAGMA busy_timeout = 0")
-    try:
+    # after a short while, never the same, gives every writer its turn. A read may meet a recovery.
+    waits = 0 if writes else BUSY_SECONDS
+    if pooled.info["waits"] != waits:
+        driver.execute(f"PRAGMA busy_timeout = {waits * 1000}")
+        pooled.info["waits"] = waits
+    if not writes:
+        driver.execute("BEGIN")
+    elif not _take_turn(driver):
+        until = stopwatch() + BUSY_SECONDS
         while not _take_turn(driver, is_last=stopwatch() > until):
             nap(random.uniform(*NAP_SECONDS))  # noqa: S311 - spreads writers, guards nothing
-    finally:
-        driver.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 
-def _take_turn(driver: Any, *, is_last: bool) -> bool:
+def _take_turn(driver: Any, *, is_last: bool = False) -> bool:
     # A deferred transaction that writes after reading gets "locked" at once, whatever the timeout.
     try:
         driver.execute("BEGIN IMMEDIATE")
@@ -388,6 +425,10 @@ class OneOf(sa.sql.functions.FunctionElement[bool]):
 
     def __init__(self, column: sa.ColumnElement[Any], parameter: str) -> None:
         super().__init__(column, sa.bindparam(parameter, type_=Ids()))
+
+    def self_group(self, against: Any = None) -> Any:
+        """It is a comparison: SQLite need not compare it with 1, which no index could serve."""
+        return self
 
 
 @compiles(OneOf)

@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import select
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -40,11 +41,59 @@ def notify(connection: Connection) -> None:
         connection.execute(sa.text(f"NOTIFY {CHANNEL}"))
 
 
+class Alarm(threading.Event):
+    """An event that ends a wait for commits at once; any other is looked at four times a second.
+
+    `close` it when nobody waits any more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changing = threading.RLock()  # a signal may set it while it is set
+        self._sockets: tuple[socket.socket, socket.socket] | None = None
+
+    def fileno(self) -> int:
+        """Return what can be read while the event is set."""
+        with self._changing:
+            if self._sockets is None:
+                self._sockets = socket.socketpair()
+                for end in self._sockets:
+                    end.setblocking(False)
+                if self.is_set():
+                    self._ring()
+            return self._sockets[0].fileno()
+
+    def set(self) -> None:
+        with self._changing:
+            super().set()
+            self._ring()
+
+    def clear(self) -> None:
+        with self._changing:
+            super().clear()
+            if self._sockets is not None:
+                with contextlib.suppress(BlockingIOError):
+                    while self._sockets[0].recv(1 << 10):
+                        pass
+
+    def close(self) -> None:
+        """Let go of what made it readable; it goes on as any other event."""
+        with self._changing:
+            for end in self._sockets or ():
+                end.close()
+            self._sockets = None
+
+    def _ring(self) -> None:
+        if self._sockets is not None:
+            with contextlib.suppress(BlockingIOError):  # full: it is readable already
+                self._sockets[1].send(b"!")
+
+
 class Source(Protocol):
     """Where wake-ups come from."""
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
-        """Wait for a commit, `seconds` or a little more; say whether one came."""
+        """Wait for a commit or `stop`, at most `seconds`; say whether a commit came."""
 
     def close(self) -> None:
         """Let go of what it holds."""
@@ -56,18 +105,17 @@ class Watch:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._source: Source | None = None
-        self._is_hopeless = not database.wakeups
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
         """Wait `seconds` at most, or until a commit or `stop`; say whether a commit woke us."""
         clock = self._database.clock
         until = clock.elapsed() + seconds
         while not stop.is_set() and (left := until - clock.elapsed()) > 0:
-            if self._is_hopeless:
+            if not self._database.wakeups:
                 clock.wait(stop, left)
                 return False
             try:
-                if self._opened().wait(stop, min(left, SLICE_SECONDS)):
+                if self._opened().wait(stop, left):
                     return True
             except Exception as error:  # noqa: BLE001 - drivers differ; polling goes on without it
                 log.debug("no wake-ups for now: %s", error)
@@ -89,7 +137,7 @@ class Watch:
             else:
                 self._source = Channel(self._database)
                 if not self._source.is_heard():
-                    self._is_hopeless = True
+                    self._database.wakeups = False  # nobody who waits on it asks or says it again
                     log.warning(
                         "%s brings no wake-ups: NOTIFY is not heard, as behind PgBouncer in "
                         "transaction mode. Polling instead.",
@@ -105,8 +153,8 @@ class Channel:
         import psycopg
 
         self._database = database
-        plain = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self._connection = psycopg.connect(plain, autocommit=True, connect_timeout=10)
+        arguments = {"connect_timeout": 10} | database.driver_arguments()
+        self._connection = psycopg.connect(**arguments, autocommit=True)
         self._connection.execute(f"LISTEN {CHANNEL}")
 
     def is_heard(self) -> bool:
@@ -116,7 +164,7 @@ class Channel:
         return self._hear(PING_SECONDS)
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
-        return self._hear(seconds)
+        return _is_readable(self._connection, stop, seconds) and self._hear(0)
 
     def _hear(self, seconds: float) -> bool:
         heard = self._connection.notifies(timeout=seconds, stop_after=1)
@@ -138,7 +186,7 @@ class Commits:
     def wait(self, stop: threading.Event, seconds: float) -> bool:
         if self._bell is None:
             self._database.clock.wait(stop, min(seconds, LOOK_SECONDS))
-        elif self._bell.wait(seconds):
+        elif self._bell.wait(stop, seconds):
             # What is written to the WAL can be seen only when it has reached the disk.
             for _ in range(COMMIT_LOOKS):
                 if self._is_changed():
@@ -177,15 +225,22 @@ class Bell:
             self.close()
             raise OSError(ctypes.get_errno(), "inotify has no watch left")
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until it rings, or for so long; say whether it rang."""
-        if not select.select([self._fd], [], [], seconds)[0]:
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        """Wait until it rings, for `stop`, or for so long; say whether it rang."""
+        if not _is_readable(self._fd, stop, seconds):
             return False
         # Each event holds the name of its file: what else is written in the folder is no ring.
         return self._wal in os.read(self._fd, 1 << 16)
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _is_readable(source: Any, stop: threading.Event, seconds: float) -> bool:
+    """Wait until a source can be read, for `stop`, or for so long; say whether it can."""
+    if isinstance(stop, Alarm):
+        return source in select.select([source, stop], [], [], seconds)[0]
+    return source in select.select([source], [], [], min(seconds, SLICE_SECONDS))[0]
 
 
 def _bell(database: Database) -> Bell | None:

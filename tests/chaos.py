@@ -5,8 +5,9 @@
 
 Scripts write a ledger of their own, one line a write, so that the database does not testify about
 itself. Faults, about one a second: schedulers and workers are killed with -9 or stopped past their
-lease, PostgreSQL is crashed and started again; through a proxy, its connections are cut, lead into
-a black hole for seconds, or end just before or just after a commit.
+lease, the disk of the database and of results that wait is full for seconds (where a disk can be
+mounted: as root on Linux), PostgreSQL is crashed and started again; through a proxy, its
+connections are cut, lead into a black hole for seconds, or end just before or just after a commit.
 """
 
 from __future__ import annotations
@@ -17,20 +18,22 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import jobkit
 from jobkit import migrations
 from jobkit.executors.sweep import carriers
 from jobkit.handles import Run
 from jobkit.kit import Kit
-from tests.postgres import Postgres, execute, start_server
+from tests.disk import Disk, can_mount
+from tests.postgres import Postgres, execute, give_to_nobody, start_server
 from tests.proxy import FaultProxy
 
 SETTINGS = {
@@ -57,8 +60,10 @@ BODIES = {
     "long": ("for i in 1 2 3 4 5 6 7 8; do sleep 1; say T; done", 0),
     "daemon": ("(setsid sleep 60 &) ; printf 'a\\000b\\377c\\n'", 0),
 }
-SETTLING_SECONDS = 120.0
+SETTLING_SECONDS = 300.0
+FEWEST_FAULTS = 5
 EPSILON = 0.1
+DATABASE = "day"
 
 
 @dataclass
@@ -79,15 +84,24 @@ class Result:
 
 
 class Day:
-    """A bad day on one database, in one folder."""
+    """A bad day on one database, in one folder; the database and the spool may have a disk."""
 
-    def __init__(self, url: str, folder: Path, seed: int, server: Postgres | None = None) -> None:
-        self.url, self.folder, self.server = url, folder, server
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        seed: int,
+        server: Postgres | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        self.url, self.folder, self.server, self.disk = url, folder, server, disk
+        self.spool = (folder if disk is None else disk.folder) / "spool"
         self.proxy = None if server is None else FaultProxy(server.folder)
         self.rng = random.Random(seed)
         self.result = Result()
         self.programs: dict[str, list[subprocess.Popen[bytes]]] = defaultdict(list)
         self.stopped: list[tuple[float, subprocess.Popen[bytes]]] = []
+        self.full_until: float | None = None
 
     def live(self, seconds: float, workers: int) -> Result:
         """Start everything, break things for so long, let it settle, and look."""
@@ -125,7 +139,7 @@ class Day:
             [sys.executable, "-m", "jobkit", kind],
             env=os.environ
             | SETTINGS
-            | {"JOBKIT_DB_URL": self._programs_url, "JOBKIT_SPOOL_DIR": str(self.folder / "spool")},
+            | {"JOBKIT_DB_URL": self._programs_url, "JOBKIT_SPOOL_DIR": str(self.spool)},
             stdout=log,
             stderr=log,
             cwd=self.folder,
@@ -135,7 +149,7 @@ class Day:
 
     @property
     def _programs_url(self) -> str:
-        return self.url if self.proxy is None else self.proxy.url("postgres")
+        return self.url if self.proxy is None else self.proxy.url(DATABASE)
 
     def _wait_for_the_first_script(self) -> None:
         until = time.monotonic() + SETTLING_SECONDS
@@ -148,7 +162,9 @@ class Day:
         faults: list[Callable[[], None]] = [self._kill, self._kill, self._stop]
         if self.server is not None:
             faults += [self._cut, self._crash, self._swallow, self._lose_a_commit]
-        while time.monotonic() < until:
+        if self.disk is not None:
+            faults.append(self._fill)
+        while time.monotonic() < until or sum(self.result.faults.values()) < FEWEST_FAULTS:
             self.rng.choice(faults)()
             self._wake_up()
             time.sleep(self.rng.uniform(0.3, 1.7))
@@ -179,6 +195,20 @@ class Day:
             if everybody or time.monotonic() >= until:
                 victim.send_signal(signal.SIGCONT)
                 self.stopped.remove((until, victim))
+        if self.full_until is not None and (everybody or time.monotonic() >= self.full_until):
+            self._free()
+
+    def _fill(self) -> None:
+        assert self.disk is not None
+        if self.full_until is None:
+            self.disk.fill()
+            self.full_until = time.monotonic() + self.rng.uniform(0.5, 6)
+            self.result.faults["disk full"] += 1
+
+    def _free(self) -> None:
+        assert self.disk is not None
+        self.disk.free()
+        self.full_until = None
 
     def _cut(self) -> None:
         if self.rng.random() < 0.5:
@@ -210,6 +240,8 @@ class Day:
 
     def _crash(self) -> None:
         assert self.server is not None
+        if self.full_until is not None:
+            self._free()  # it needs room to start again
         self.server.halt()
         time.sleep(self.rng.uniform(0, 2))
         self.server.start()
@@ -240,7 +272,7 @@ class Day:
             found += [f"a {kind} ended by itself with {code}" for code in codes if code is not None]
         left = [pid for pid, it in carriers() if it.get("PWD") == str(self.folder)]
         found += [f"process {pid} is left" for pid in left]
-        found += [f"{path} was not delivered" for path in self.folder.glob("spool/*/*.json")]
+        found += [f"{path} was not delivered" for path in self.spool.glob("*/*.json")]
         self.result.breaches = found
 
     def _end(self) -> None:
@@ -309,19 +341,31 @@ def _odd(run: Run | None, attempt: int, begins: list[float], words: str) -> Iter
 def chaos(on: str, seconds: float, seed: int, workers: int = 4) -> Result:
     """Live a bad day on a fresh database."""
     here = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="jobkit-chaos-") as name:
-        folder = Path(name).resolve()
-        try:
-            if on == "sqlite":
-                return Day(f"sqlite:///{folder}/jobkit.db", folder, seed).live(seconds, workers)
+    with ExitStack() as ends:
+        folder = Path(ends.enter_context(TemporaryDirectory(prefix="jobkit-chaos-"))).resolve()
+        ends.callback(os.chdir, here)
+        disk = ends.enter_context(closing(Disk())) if can_mount() else None
+        if on == "sqlite":
+            url, server = f"sqlite:///{folder if disk is None else disk.folder}/jobkit.db", None
+        else:
             server = start_server(always=True)
             assert server is not None
-            try:
-                return Day(server.url("postgres"), folder, seed, server).live(seconds, workers)
-            finally:
-                server.stop()
-        finally:
-            os.chdir(here)
+            ends.callback(server.stop)
+            url = _make_database(server, disk)
+        return Day(url, folder, seed, server, disk).live(seconds, workers)
+
+
+def _make_database(server: Postgres, disk: Disk | None) -> str:
+    """Make a database, on the disk if there is one; returns its URL."""
+    base, place = server.url("postgres"), ""
+    if disk is not None:
+        tables = disk.folder / "tables"
+        tables.mkdir()
+        give_to_nobody(tables)
+        execute(base, f"CREATE TABLESPACE small LOCATION '{tables}'")
+        place = "TABLESPACE small"
+    execute(base, f"CREATE DATABASE {DATABASE} {place}")
+    return server.url(DATABASE)
 
 
 def main() -> None:

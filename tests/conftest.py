@@ -30,13 +30,26 @@ OF_THE_TESTS = {"JOBKIT_TEST_PG", "JOBKIT_BROWSER"}
 """What the tests read themselves, in fixtures that may start late."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--wakeups",
+        choices=("on", "off"),
+        default="on",
+        help="off: every test, and every program that it starts, works at poll speed",
+    )
+
+
 @pytest.fixture(autouse=True)
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with one script, and no setting from the environment."""
+def workplace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Path:
+    """An empty folder with one script, and no setting from the environment but `--wakeups`."""
     ours = {name for name in os.environ if name.startswith("JOBKIT_")} - OF_THE_TESTS
     for name in {*ours, *setting_names().values(), "REFLEX_DB_URL"}:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("JOBKIT_SPOOL_DIR", str(tmp_path / "spool"))
+    if request.config.getoption("wakeups") == "off":
+        monkeypatch.setenv("JOBKIT_WAKEUPS", "off")
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)

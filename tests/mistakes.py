@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from jobkit import states
 from jobkit.db import OneOf
 from jobkit.models import runs
-from jobkit.store import claims, dispatch
+from jobkit.store import agenda, claims, dispatch
 
 if TYPE_CHECKING:
     from tests.simulation import World
@@ -101,13 +101,23 @@ def _drift(_world: World) -> Any:
     return mock.patch.object(dispatch, "look", drifting)
 
 
-def _rescue_by_age(_world: World) -> Any:
+@contextmanager
+def _rescue_by_age(_world: World) -> Iterator[None]:
     """What runs for long is held to be dead, whether its lease is renewed or not."""
     old = sa.select(runs).where(
         runs.c.status == "IN_PROGRESS",
         sa.func.datetime(runs.c.claimed_at, "+60 seconds") < sa.func.datetime(sa.bindparam("at")),
     )
-    return mock.patch.object(claims, "_LAPSED", old)
+    look = agenda.look
+
+    def suspicious(connection: Any, now: Any, *, grace: Any) -> Any:
+        return replace(look(connection, now, grace=grace), has_lapsed=True)
+
+    with (
+        mock.patch.object(claims, "_LAPSED", old),
+        mock.patch.object(agenda, "look", suspicious),
+    ):
+        yield
 
 
 def _lost_slot(_world: World) -> Any:

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -36,14 +37,16 @@ rm -rf "$@"
 
 
 class Postgres:
-    """A server with a socket of its own in a temporary folder."""
+    """A server with a socket of its own in a temporary folder.
 
-    def __init__(self, binaries: Path) -> None:
-        self._as_nobody = (
-            {"user": NOBODY, "group": NOBODY, "extra_groups": []} if _is_root() else {}
-        )
-        self.folder = self._make_folder()
-        self._data = self._make_folder(_fast_place())
+    `wal`: a folder for its write-ahead log. `primary`: the server that it stands by for.
+    """
+
+    def __init__(
+        self, binaries: Path, *, wal: Path | None = None, primary: Postgres | None = None
+    ) -> None:
+        self.folder = make_folder()
+        self._data = make_folder(_fast_place())
         self._keeper = subprocess.Popen(
             ["sh", "-c", KEEPER, "keeper", self._data, self.folder],
             stdin=subprocess.PIPE,
@@ -53,7 +56,10 @@ class Postgres:
             start_new_session=True,
         )
         self._binaries = binaries if self._can_run(binaries) else _copy(binaries, self.folder)
-        self._make_cluster()
+        if primary is None:
+            self._make_cluster(wal)
+        else:
+            self._copy_cluster(primary)
         self._server = self._start()
 
     def url(self, name: str) -> str:
@@ -64,44 +70,60 @@ class Postgres:
         self._server.send_signal(signal.SIGQUIT)
         self._server.wait()
 
-    def start(self) -> None:
-        """Start the server again after a crash."""
-        self._server = self._start()
+    def start(self, **settings: str) -> None:
+        """Start the server again after a crash, with settings that last until the next one."""
+        self._server = self._start(**settings)
+
+    def make_standby(self) -> Postgres:
+        """Start a second server that follows this one; commits wait from now on until it has them.
+
+        It only reads until it is promoted.
+        """
+        standby = Postgres(self._binaries, primary=self)
+        execute(self.url("postgres"), "ALTER SYSTEM SET synchronous_standby_names = '*'")
+        execute(self.url("postgres"), "SELECT pg_reload_conf()")
+        return standby
+
+    @property
+    def is_running(self) -> bool:
+        return self._server.poll() is None
 
     def stop(self) -> None:
         """End the server and remove its folders."""
         self.halt()
         self._keeper.communicate()
 
-    def _make_folder(self, place: Path | None = None) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="jobkit-pg-", dir=place))
-        if _is_root():
-            os.chown(folder, NOBODY, NOBODY)
-        return folder
-
     def _can_run(self, binaries: Path) -> bool:
         """Whether the user that the server runs as, who is never root, reaches its programs."""
         try:
             command = [binaries / "initdb", "--version"]
-            subprocess.run(command, check=True, capture_output=True, cwd="/", **self._as_nobody)
+            subprocess.run(command, check=True, capture_output=True, cwd="/", **as_nobody())
         except (PermissionError, subprocess.CalledProcessError):
             return False
         return True
 
-    def _make_cluster(self) -> None:
-        options = ("--no-sync", "-A", "trust", "--locale=C", "-E", "UTF8", "-U", "jobkit")
-        made = subprocess.run(
-            [self._binaries / "initdb", "-D", self._data, *options],
+    def _make_cluster(self, wal: Path | None) -> None:
+        options = ["--no-sync", "-A", "trust", "--locale=C", "-E", "UTF8", "-U", "jobkit"]
+        options += [] if wal is None else [f"--waldir={wal}"]
+        self._run("initdb", "-D", self._data, *options)
+
+    def _copy_cluster(self, primary: Postgres) -> None:
+        source = ("-h", primary.folder, "-U", "jobkit", "--write-recovery-conf")
+        self._run("pg_basebackup", "-D", self._data, *source, "--no-sync", "--checkpoint=fast")
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        ran = subprocess.run(
+            [self._binaries / program, *arguments],
             capture_output=True,
             text=True,
             cwd="/",
-            **self._as_nobody,
+            **as_nobody(),
         )
-        if made.returncode != 0:
-            raise RuntimeError(f"initdb failed: {made.stderr}")
+        if ran.returncode != 0:
+            raise RuntimeError(f"{program} failed: {ran.stderr}")
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+    def _start(self, **settings: str) -> subprocess.Popen[bytes]:
+        options = [f"-c{name}={value}" for name, value in (SETTINGS | settings).items()]
         log = self.folder / "log"
         with log.open("ab") as output:
             server = subprocess.Popen(
@@ -110,7 +132,7 @@ class Postgres:
                 stderr=output,
                 cwd="/",
                 start_new_session=True,
-                **self._as_nobody,
+                **as_nobody(),
             )
         until = time.monotonic() + STARTED_SECONDS
         while not self._answers():
@@ -129,10 +151,11 @@ class Postgres:
         return True
 
 
-def start_server(*, always: bool = False) -> Postgres | None:
+def start_server(*, always: bool = False, wal: Path | None = None) -> Postgres | None:
     """Start a server, or return None where JOBKIT_TEST_PG names one; skip loudly without any.
 
-    `always`: also where one is named, for a test that crashes it.
+    `always`: also where one is named, for a test that crashes it. `wal`: a folder for its
+    write-ahead log.
     """
     if os.environ.get("JOBKIT_TEST_PG") and not always:
         return None
@@ -145,7 +168,25 @@ def start_server(*, always: bool = False) -> Postgres | None:
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
-    return Postgres(binaries)
+    return Postgres(binaries, wal=wal)
+
+
+def make_folder(place: Path | None = None) -> Path:
+    """Make a temporary folder that belongs to the user that servers run as."""
+    folder = Path(tempfile.mkdtemp(prefix="jobkit-pg-", dir=place))
+    give_to_nobody(folder)
+    return folder
+
+
+def give_to_nobody(folder: Path) -> None:
+    """Let the user that servers run as, who is never root, write to a folder."""
+    if _is_root():
+        os.chown(folder, NOBODY, NOBODY)
+
+
+def as_nobody() -> dict[str, Any]:
+    """Return what makes a subprocess not run as root."""
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if _is_root() else {}
 
 
 def execute(url: str, statement: str) -> None:

@@ -21,7 +21,7 @@ class FaultProxy:
     """
 
     def __init__(self, folder: Path, user: str = "jobkit") -> None:
-        self._server = str(folder / ".s.PGSQL.5432")
+        self.lead_to(folder)
         self._user = user
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
@@ -34,8 +34,15 @@ class FaultProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, name: str) -> str:
-        port = self._listener.getsockname()[1]
-        return f"postgresql+psycopg://{self._user}@127.0.0.1:{port}/{name}?sslmode=disable"
+        return f"postgresql+psycopg://{self._user}@{self.address}/{name}?sslmode=disable"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def lead_to(self, folder: Path) -> None:
+        """Connect to the server of that socket folder from the next connection on."""
+        self._server = str(folder / ".s.PGSQL.5432")
 
     def hold(self) -> None:
         """Pass nothing on from now, in silence."""

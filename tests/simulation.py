@@ -20,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -63,9 +63,11 @@ class Plan:
     ambiguous: float = 0.01
     """The share of commits whose answer is lost, half of them before they took effect."""
     failing: float = 0.05
+    beat: float = 20.0
+    """Seconds between heartbeats; a lease lasts four of them."""
 
 
-CALM = Plan(kills=0, pauses=0, outages=0, ambiguous=0, failing=0, long=0)
+CALM = Plan(kills=0, pauses=0, outages=0, ambiguous=0, failing=0, long=0, beat=30.0)
 
 
 class Skewed(ServerClock):
@@ -96,13 +98,8 @@ class Script:
     why: str = ""
 
 
-@dataclass(order=True)
-class Event:
-    """Something that an actor does at an instant."""
-
-    at: float
-    order: int
-    act: Callable[[], None] = field(compare=False)
+Event = tuple[float, int, Callable[[], None]]
+"""Something that an actor does: when, in which order at that instant, and what."""
 
 
 class World:
@@ -117,7 +114,7 @@ class World:
         self.ledger = defaultdict(list)
         self.counts: dict[str, int] = defaultdict(int)
         self.settings: Settings = load(
-            db_url="sqlite://", worker_heartbeat_interval=20, lease_seconds=80
+            db_url="sqlite://", worker_heartbeat_interval=plan.beat, lease_seconds=4 * plan.beat
         )
         self.database = _fresh_database()
         self.is_calming_down = False
@@ -142,7 +139,7 @@ class World:
 
     def at(self, seconds: float, act: Callable[[], None]) -> None:
         self._order += 1
-        heapq.heappush(self._queue, Event(max(seconds, self.seconds), self._order, act))
+        heapq.heappush(self._queue, (max(seconds, self.seconds), self._order, act))
 
     def after(self, delay: float, act: Callable[[], None]) -> None:
         self.at(self.seconds + delay, act)
@@ -186,10 +183,9 @@ class World:
         return self
 
     def _until(self, end: float) -> None:
-        while self._queue and self._queue[0].at <= end:
-            event = heapq.heappop(self._queue)
-            self.seconds = event.at
-            event.act()
+        while self._queue and self._queue[0][0] <= end:
+            self.seconds, _, act = heapq.heappop(self._queue)
+            act()
         self.seconds = end
 
     def _add_jobs(self) -> None:

@@ -18,6 +18,7 @@ class Server:
         self.is_away = False
         self.asked = 0
         self.seconds = 0.0
+        self.takes = 0.0
         self.clock = ServerClock(self.answer)
         self.clock.elapsed = lambda: self.seconds  # type: ignore[method-assign]
 
@@ -25,7 +26,9 @@ class Server:
         self.asked += 1
         if self.is_away:
             raise DatabaseUnavailable("away")
-        return MONDAY + timedelta(seconds=self.seconds)
+        answer = MONDAY + timedelta(seconds=self.seconds)
+        self.seconds += self.takes
+        return answer
 
 
 def test_the_server_is_asked_once_a_minute() -> None:
@@ -54,3 +57,9 @@ def test_a_server_that_never_answered_has_no_date() -> None:
         server.clock.now()
     server.is_away = False
     assert server.clock.now() == MONDAY
+
+
+def test_an_answer_that_is_long_on_its_way_puts_the_clock_never_ahead() -> None:
+    server = Server()
+    server.takes = 2.0
+    assert server.clock.now() <= MONDAY + timedelta(seconds=server.seconds)

@@ -14,11 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jobkit.errors import CannotStart
-from jobkit.executors.capture import Capture
 from jobkit.executors.process import Child, Command, Outcome, child_environment, inheritable
 from jobkit.executors.target import command, resolve, split_arguments
 
@@ -53,13 +50,13 @@ class Started:
         self._thread = threading.Thread(target=self._wait)
         self._thread.start()
 
-    def _hear(self, text: str) -> None:
+    def _hear(self, text: str, stream: str) -> None:
         self.printed.append(text)
         self.heard.set()
 
     def _wait(self) -> None:
         self.outcome = self.child.wait()
-        self.printed.append(self.outcome.rest)
+        self.printed += [text for text, _ in self.outcome.rest]
 
     def ended(self) -> Outcome:
         self._thread.join(30)
@@ -118,7 +115,7 @@ def test_what_cannot_be_started_is_an_error_that_says_why(tmp_path: Path) -> Non
         timeout=MINUTE,
         grace=MINUTE,
         lease_for=MINUTE,
-        on_output=lambda _: None,
+        on_output=lambda *_: None,
     )
     done = child.wait()
     assert done.ended_by == "error"
@@ -228,7 +225,7 @@ hour = timedelta(hours=1)
 child = Child(
     Command([sys.executable, "-c", sys.argv[1]], Path.cwd(), env),
     timeout=hour, grace=hour, lease_for=hour,
-    on_output=lambda text: print(text, end="", flush=True))
+    on_output=lambda text, _: print(text, end="", flush=True))
 child.wait()
 """
 
@@ -291,29 +288,6 @@ def test_thirty_megabytes_on_one_line_keep_their_head_and_tail() -> None:
     assert started.text.endswith("mttttt")
     assert f"… {done.omitted_bytes} bytes left out …" in started.text
     assert max(len(chunk.encode()) for chunk in started.printed) <= 256 * 1024
-
-
-@given(st.lists(st.binary(max_size=50), max_size=20))
-def test_output_under_the_cap_is_what_was_written_however_it_is_split(blocks: list[bytes]) -> None:
-    chunks: list[str] = []
-    capture = Capture(chunks.append, head_bytes=40, tail_bytes=2000)
-    for block in blocks:
-        capture.feed(block)
-    chunks.append(capture.close())
-    expected = b"".join(blocks).decode("utf-8", "replace").replace("\x00", "␀")
-    assert "".join(chunks) == expected
-    assert capture.omitted_bytes == 0
-
-
-@given(st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=40))
-def test_output_over_the_cap_counts_what_it_leaves_out(blocks: list[bytes]) -> None:
-    capture = Capture(lambda _: None, head_bytes=10, tail_bytes=30)
-    for block in blocks:
-        capture.feed(block)
-    capture.close()
-    total = sum(map(len, blocks))
-    assert capture.total_bytes == total
-    assert capture.omitted_bytes == max(0, total - 40)
 
 
 # Targets

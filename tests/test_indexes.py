@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+import jobkit
 from jobkit import scheduler
 from jobkit.db import Database
+from jobkit.kit import Kit
 from jobkit.settings import load
 from jobkit.store import claims, definitions, dispatch, history, workers
 from tests.stage import MONDAY
@@ -118,3 +121,25 @@ def test_hot_queries_use_their_indexes(big: Database) -> None:
         definitions.listed(connection)
         assert plans.scans() == []
         assert len(plans.found) > 30
+
+
+def test_an_idle_tick_takes_no_longer_with_more_jobs_that_are_not_due(
+    sqlite_database: str, workplace: Path
+) -> None:
+    steps = []
+    with jobkit.connect(sqlite_database) as kit:
+        for count in (10, 500):
+            for number in range(count):
+                kit.add_job(f"{count} {number}", "hello.py", every="1d")
+            steps.append(_steps_of_a_tick(kit))
+    assert steps[1] < steps[0] * 1.1
+
+
+def _steps_of_a_tick(kit: Kit) -> int:
+    taken: list[None] = []
+    with kit.database.write() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.set_progress_handler(lambda: taken.append(None), 1)
+        scheduler.tick(connection, kit.clock.now(), kit.settings)
+        driver.set_progress_handler(None, 1)
+    return len(taken)

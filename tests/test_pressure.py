@@ -187,11 +187,13 @@ def test_forty_threads_on_a_pool_of_five_each_get_their_turn(stage: Stage) -> No
 
 def test_sqlite_eight_writers_see_no_lock_and_wait_fairly(sqlite_database: str) -> None:
     longest: list[float] = []
-    until = time.monotonic() + 4
+    together = threading.Barrier(8)
 
     def write(_: int) -> int:
         slowest, count = 0.0, 0
         with jobkit.connect(sqlite_database) as kit:
+            together.wait()
+            until = time.monotonic() + 4
             while time.monotonic() < until:
                 began = time.monotonic()
                 kit.submit("sales")
@@ -232,9 +234,9 @@ def _limit_pages(kit: Kit, count: int) -> None:
 
 
 def test_a_watchdog_lets_quick_work_alone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(db, "DEADLINE_SECONDS", 0.3)
+    monkeypatch.setattr(db, "DEADLINE_SECONDS", 1.0)
     stage.job(overlap="allow")
     for _ in range(3):
         stage.kit.submit("sales")
-        threading.Event().wait(0.2)
+        threading.Event().wait(0.4)
     assert stage.states() == ["PENDING"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from jobkit.store import claims
 from jobkit.store.claims import Result
 from jobkit.worker.spool import Report, Spool
+from tests.disk import make_disk
 from tests.stage import MONDAY, Stage
 
 
@@ -34,15 +36,15 @@ def deliver(stage: Stage, report: Report) -> bool:
 
 def test_a_kept_report_comes_back_as_it_was(report: Report, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", "postgresql://host/db")
-    path = spool.keep(report)
-    assert list(spool.kept()) == [(path, report)]
-    assert path.parent.stat().st_mode & 0o077 == 0
+    spool.keep(report)
+    assert list(spool.kept()) == [report]
+    assert spool.folder.stat().st_mode & 0o077 == 0
 
 
 def test_a_kept_report_is_recorded_once(report: Report, stage: Stage, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", "db")
     spool.keep(report)
-    ((_, again),) = spool.kept()
+    (again,) = spool.kept()
     assert deliver(stage, again)
     assert not deliver(stage, again)
     (run,) = stage.runs()
@@ -71,7 +73,33 @@ def test_a_report_that_cannot_be_read_is_set_aside_and_the_others_are_delivered(
     report: Report, tmp_path: Path
 ) -> None:
     spool = Spool(tmp_path, "db")
-    path = spool.keep(report)
-    (path.parent / "0-torn.json").write_text('{"claim": {', "utf-8")
-    assert [kept for _, kept in spool.kept()] == [report]
-    assert (path.parent / "0-torn.unreadable").read_text("utf-8") == '{"claim": {'
+    spool.keep(report)
+    (spool.folder / "0-torn.json").write_text('{"claim": {', "utf-8")
+    assert list(spool.kept()) == [report]
+    assert (spool.folder / "0-torn.unreadable").read_text("utf-8") == '{"claim": {'
+
+
+def test_a_report_waits_in_memory_while_the_disk_is_full_and_goes_to_it_when_it_can(
+    report: Report, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(make_disk()) as disk:
+        spool = Spool(disk.folder, "db")
+        disk.fill()
+        spool.keep(report)
+        assert "waits in memory" in caplog.text
+        assert list(spool.kept()) == [report]
+        assert list(disk.folder.rglob("*.json")) == []
+        disk.free()
+        assert list(spool.kept()) == [report]
+        assert len(list(disk.folder.rglob("*.json"))) == 1
+        spool.discard(report)
+        assert list(spool.kept()) == []
+
+
+def test_a_report_in_memory_is_let_go_of_when_it_is_delivered(report: Report) -> None:
+    with closing(make_disk()) as disk:
+        spool = Spool(disk.folder, "db")
+        disk.fill()
+        spool.keep(report)
+        spool.discard(report)
+        assert list(spool.kept()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import threading
 import time
@@ -15,13 +16,19 @@ import jobkit
 from jobkit import wakeups
 from jobkit.db import Database
 from jobkit.kit import Kit
-from jobkit.wakeups import Watch
+from jobkit.wakeups import Alarm, Watch
 from tests.postgres import execute
 from tests.test_processes import Processes, processes, until
 
 __all__ = ["processes"]
 
 LONG = 60.0
+
+
+@pytest.fixture(autouse=True)
+def wakeups_on(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What these tests are about, also where all others run without."""
+    monkeypatch.delenv("JOBKIT_WAKEUPS", raising=False)
 
 
 @pytest.fixture
@@ -51,6 +58,25 @@ def test_a_stop_ends_the_wait(watch: Watch) -> None:
     began = time.monotonic()
     assert not watch.wait(stop, LONG)
     assert time.monotonic() - began < LONG / 2
+
+
+def test_an_alarm_ends_the_wait_at_once_and_can_be_set_again(watch: Watch) -> None:
+    with closing(Alarm()) as alarm:
+        for _ in range(3):
+            threading.Timer(0.05, alarm.set).start()
+            began = time.monotonic()
+            assert not watch.wait(alarm, LONG)
+            assert time.monotonic() - began < wakeups.SLICE_SECONDS
+            alarm.clear()
+        assert not watch.wait(alarm, 0.1)
+
+
+def test_an_alarm_that_was_set_before_somebody_waits_is_seen() -> None:
+    with closing(Alarm()) as alarm:
+        alarm.set()
+        assert select.select([alarm], [], [], 0)[0]
+        alarm.clear()
+        assert not select.select([alarm], [], [], 0)[0]
 
 
 def test_a_connection_that_breaks_costs_a_poll_and_is_made_again(
@@ -93,6 +119,8 @@ def test_a_listener_that_hears_nothing_says_so_and_polls(
         assert not watch.wait(threading.Event(), 0.5)
         assert not watch.wait(threading.Event(), 0.1)
         assert time.monotonic() - began >= 0.6
+    with closing(Watch(opened)) as another:
+        assert not another.wait(threading.Event(), 0.1)
     assert caplog.text.count("Polling instead") == 1
     opened.close()
 

@@ -23,7 +23,35 @@ import time
 TYPE_CHECKING = False  # typing is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Worker(Protocol):
+        """What an attempt hears of its worker while it runs."""
+
+        is_cut: bool
+
+        def messages(self) -> list[dict[str, Any]]: ...
+
+    class Tree(Protocol):
+        """A script and all that it starts, as one system holds them together."""
+
+        def start(self) -> str | None:
+            """Start the script; return why it could not be started."""
+
+        def has_ended(self) -> bool:
+            """Say whether the script has ended; what it started may live on."""
+
+        def memory(self) -> int:
+            """Return the bytes that all of them use."""
+
+        def ask_to_end(self) -> None: ...
+
+        def end_all(self) -> int:
+            """End whoever is left; return how many the script had left behind."""
+
+        def measures(self) -> dict[str, Any]:
+            """Return the exit code, and what all of them used."""
+
 
 IS_LINUX = sys.platform == "linux"
 LONGEST_SLEEP = 1.0  # a sleep does not notice that the machine slept; short ones do
@@ -34,8 +62,9 @@ MOST_LINE = 64 << 20
 
 
 def stopwatch() -> float:
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+    # As in jobkit/clock.py: seconds that go on while the machine sleeps.
+    clock = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 class Become(Exception):
@@ -72,7 +101,9 @@ class Host:
         while (received := self.lifeline.order()) is not None:
             order, output = received
             self.show(order["cookies"])
-            report = Attempt(self, order, output).run()
+            tree = ForkedTree(order, output, self.can_become)
+            report = Attempt(order, tree, self.lifeline, self.sleep).run()
+            os.close(output)
             self.show({})
             self.lifeline.send(report)
 
@@ -84,50 +115,99 @@ class Host:
 
 
 class Attempt:
-    """One attempt: its child, all that this starts, and what became of them."""
+    """One attempt: what ends it, and what became of it. `sleep` may end before its seconds."""
 
-    def __init__(self, host: Host, order: dict[str, Any], output: int) -> None:
-        self.host = host
+    def __init__(
+        self,
+        order: dict[str, Any],
+        tree: Tree,
+        worker: Worker,
+        sleep: Callable[[float], None],
+    ) -> None:
         self.order = order
-        self.output = output
+        self.tree = tree
+        self.worker = worker
+        self.sleep = sleep
         self.deadline = order["deadline"]
         self.times_out_at = None if order["timeout"] is None else stopwatch() + order["timeout"]
         self.look_at = stopwatch() + LOOK_SECONDS
+        self.most_memory = 0
+
+    def run(self) -> dict[str, Any]:
+        """Start the script, watch it, end all that is left, and say what it came to.
+
+        1. Start it, if it is the file that was looked at.
+        2. Wait for the first of: its end, a request, the timeout, the memory limit, the lease.
+        3. Unless it has ended by itself, ask it to end, and wait for the grace.
+        4. End whoever is left.
+        """
+        if error := is_changed(self.order["identity"]) or self.tree.start():
+            return {"ended_by": "error", "error": error}
+        ended_by, grace = self.watch()
+        if ended_by != "exit" and not self.tree.has_ended():
+            self.ask_to_end(grace)
+        leftovers = self.tree.end_all()
+        report = {"ended_by": ended_by, "leftovers": leftovers, **self.tree.measures()}
+        report["max_rss_bytes"] = max(self.most_memory, report["max_rss_bytes"])
+        return report
+
+    def watch(self) -> tuple[str, float]:
+        """Wait for what ends the attempt; return what that was, and the grace it leaves."""
+        grace = self.order["grace"]
+        while True:
+            if self.tree.has_ended():
+                return "exit", 0
+            now = stopwatch()
+            if self.deadline is not None and now >= self.deadline:
+                return "lease", 0
+            if self.times_out_at is not None and now >= self.times_out_at:
+                return "timeout", grace
+            if now >= self.look_at and self.is_too_big():
+                return "memory", 0
+            self.sleep(min(self.deadline or now + 1, self.times_out_at or now + 1) - now)
+            for message in self.worker.messages():
+                if "kill" in message:
+                    return message["kill"], message.get("grace", grace)
+                self.deadline = message.get("deadline", self.deadline)
+            if self.worker.is_cut:
+                return "lease", 0
+
+    def is_too_big(self) -> bool:
+        """Measure the tree's memory; say whether it is over the limit."""
+        limit = self.order["memory"]
+        self.look_at = stopwatch() + (LOOK_SECONDS if limit else LONGEST_SLEEP)
+        used = self.tree.memory()
+        self.most_memory = max(self.most_memory, used)
+        return limit is not None and used > limit
+
+    def ask_to_end(self, grace: float) -> None:
+        """Ask the script to end and give it the grace, less if the worker dies."""
+        until = stopwatch() + grace
+        if grace > 0:
+            self.tree.ask_to_end()
+        while stopwatch() < until and not self.tree.has_ended() and not self.worker.is_cut:
+            self.sleep(until - stopwatch())
+            for message in self.worker.messages():
+                if message.get("grace") == 0:
+                    until = 0
+
+
+class ForkedTree:
+    """A script in a session of its own, and on Linux whatever it starts, in any session."""
+
+    def __init__(
+        self, order: dict[str, Any], output: int, can_become: Callable[[dict[str, Any]], bool]
+    ) -> None:
+        self.order = order
+        self.output = output
+        self.is_warm = bool(order["warm"]) and can_become(order)
         self.child = 0
         self.status: int | None = None
         self.cpu_seconds = 0.0
         self.max_rss = 0
 
-    def run(self) -> dict[str, Any]:
-        """Start the child, watch it, end all that is left, and say what it came to.
-
-        1. Fork, and become the script; the output is then the script's alone.
-        2. Wait for the first of: its end, a request, the timeout, the memory limit, the lease.
-        3. Unless it has ended by itself, ask it to end, and wait for the grace.
-        4. Kill and reap until nobody is left.
-        """
-        error = self.start()
-        os.close(self.output)
-        if error:
-            return {"ended_by": "error", "error": error}
-        ended_by, grace = self.watch()
-        if ended_by != "exit" and self.status is None:
-            self.ask_to_end(grace)
-        leftovers = self.end_all()
-        code = os.waitstatus_to_exitcode(self.status or 0)
-        return {
-            "ended_by": ended_by,
-            "exit_code": code if code >= 0 else 128 - code,
-            "signal": -code if code < 0 else None,
-            "cpu_seconds": round(self.cpu_seconds, 6),
-            "max_rss_bytes": self.max_rss,
-            "leftovers": leftovers,
-        }
-
     def start(self) -> str | None:
-        """Fork the child; return why it could not be started."""
-        if changed := is_changed(self.order["identity"]):
-            return changed
+        """Fork the child, which becomes the script; return why it could not."""
         read, write = os.pipe()
         self.child = os.fork()
         if self.child == 0:
@@ -157,55 +237,30 @@ class Attempt:
         if order["nice"]:
             os.nice(order["nice"])
         offer_to_oom_killer()
-        if order["warm"] and self.host.can_become(order):
+        if self.is_warm:
             os.closerange(3, 1 << 16)
             raise Become(order)
         os.execve(order["argv"][0], order["argv"], order["env"])
 
-    def watch(self) -> tuple[str, float]:
-        """Wait for what ends the attempt; return what that was, and the grace it leaves."""
-        grace, lifeline = self.order["grace"], self.host.lifeline
-        while True:
-            if self.reap():
-                return "exit", 0
-            now = stopwatch()
-            if self.deadline is not None and now >= self.deadline:
-                return "lease", 0
-            if self.times_out_at is not None and now >= self.times_out_at:
-                return "timeout", grace
-            if now >= self.look_at and self.is_too_big():
-                return "memory", 0
-            self.host.sleep(min(self.deadline or now + 1, self.times_out_at or now + 1) - now)
-            for message in lifeline.messages():
-                if "kill" in message:
-                    return message["kill"], message.get("grace", grace)
-                self.deadline = message.get("deadline", self.deadline)
-            if lifeline.is_cut:
-                return "lease", 0
+    def has_ended(self) -> bool:
+        """Collect the child, and orphans that came to us; say whether the child has ended."""
+        while self.status is None and self.reap_any() == "one":
+            pass
+        return self.status is not None
 
-    def is_too_big(self) -> bool:
-        """Measure the tree's memory; say whether it is over the limit."""
-        limit = self.order["memory"]
-        self.look_at = stopwatch() + (LOOK_SECONDS if limit else LONGEST_SLEEP)
-        used = sum(resident(process) for process in descendants())
-        self.max_rss = max(self.max_rss, used)
-        return limit is not None and used > limit
+    def memory(self) -> int:
+        if IS_LINUX:
+            return sum(resident(process) for process in descendants())
+        return resident_in_group(self.child) if self.order["memory"] else 0
 
-    def ask_to_end(self, grace: float) -> None:
-        """Send TERM to the child's group and give it the grace, less if the worker dies."""
-        lifeline, until = self.host.lifeline, stopwatch() + grace
-        if grace > 0:
-            send(self.child, signal.SIGTERM, os.killpg)
-        while stopwatch() < until and not self.reap() and not lifeline.is_cut:
-            self.host.sleep(until - stopwatch())
-            for message in lifeline.messages():
-                if message.get("grace") == 0:
-                    until = 0
+    def ask_to_end(self) -> None:
+        send(self.child, signal.SIGTERM, os.killpg)
 
     def end_all(self) -> int:
         """Kill and reap until no child is left; return how many the script had left behind."""
         if not IS_LINUX:
-            send(self.child, signal.SIGKILL, os.killpg)  # there, orphans are not ours to find
+            # Only the group is ours to find: the worker looks for orphans that left it.
+            send(self.child, signal.SIGKILL, os.killpg)
         seen: set[int] = set()
         pause = 0.0005
         while (state := self.reap_any()) != "nobody":
@@ -219,11 +274,15 @@ class Attempt:
             pause = min(pause * 2, 0.05)
         return len(seen)
 
-    def reap(self) -> bool:
-        """Collect the child, and orphans that came to us; say whether the child has ended."""
-        while self.status is None and self.reap_any() == "one":
-            pass
-        return self.status is not None
+    def measures(self) -> dict[str, Any]:
+        code = os.waitstatus_to_exitcode(self.status or 0)
+        return {
+            "exit_code": code if code >= 0 else 128 - code,
+            "signal": -code if code < 0 else None,
+            "cpu_seconds": round(self.cpu_seconds, 6),
+            "max_rss_bytes": self.max_rss,
+            "is_warm": self.is_warm,
+        }
 
     def reap_any(self) -> str:
         """Collect one that has ended: `one`; `none` if others live; `nobody` if nobody does."""
@@ -381,6 +440,13 @@ def resident(process: int) -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
     except OSError:
         return 0
+
+
+def resident_in_group(group: int) -> int:
+    """Return the resident memory of a process group, in bytes, where there is no /proc."""
+    with os.popen("ps -ax -o pgid= -o rss=") as lines:
+        pairs = [line.split() for line in lines]
+    return sum(int(kilobytes) << 10 for number, kilobytes in pairs if int(number) == group)
 
 
 def main() -> None:

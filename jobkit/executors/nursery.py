@@ -4,120 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import select
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jobkit.clock import stopwatch
 from jobkit.errors import CannotStart
+from jobkit.executors.link import FOLDER, Breed, Link, SocketLink, start_host, start_program
 
 log = logging.getLogger("jobkit.worker")
 
-FOLDER = Path(__file__).parent
 START_SECONDS = 60.0
 REST_SECONDS = 600.0
 COOKIE_ROOM = "JOBKIT_ROOM"
 """Makes room among the variables of a zygote for the cookies that its forks show."""
-
-
-@dataclass(frozen=True)
-class Breed:
-    """What a zygote is: an interpreter, and the modules it has imported."""
-
-    python: str
-    modules: tuple[str, ...] = ()
-
-
-class Link:
-    """A worker's end of the socket to a host, which runs one attempt at a time."""
-
-    def __init__(
-        self,
-        end: socket.socket,
-        pid: int,
-        breed: Breed | None = None,
-        process: subprocess.Popen[bytes] | None = None,
-    ) -> None:
-        self._end = end
-        self.pid = pid
-        self.breed = breed
-        """The zygote it was forked from; none for one that was started by itself."""
-        self._process = process
-        self.is_cut = False
-
-    def fileno(self) -> int:
-        return self._end.fileno()
-
-    def order(self, order: Mapping[str, Any], output: int) -> None:
-        """Hand over what to run and where its output goes; CannotStart when the host is gone."""
-        data = json.dumps(order).encode() + b"\n"
-        try:
-            sent = socket.send_fds(self._end, [data], [output])
-            self._end.sendall(data[sent:])
-        except OSError as error:
-            raise CannotStart(f"The host is gone: {error}.", "Try again.") from error
-
-    def tell(self, message: Mapping[str, Any]) -> None:
-        """Send a message for the attempt that runs; one that is over needs none."""
-        with suppress(OSError):
-            self._end.sendall(json.dumps(message).encode() + b"\n")
-
-    def receive(self) -> bytes:
-        """Return what the host has sent; nothing when it is gone."""
-        try:
-            data = self._end.recv(1 << 16)
-        except OSError:
-            data = b""
-        self.is_cut = self.is_cut or not data
-        return data
-
-    def kill(self) -> None:
-        """End a host that may be stopped; what its script left comes to the zygote."""
-        if not self.is_cut:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Let the host end, and with it what it runs."""
-        self._end.close()
-        if self._process is not None:
-            self._process.wait()
-
-
-def start_host() -> Link:
-    """Start a host of its own, by this interpreter; CannotStart when no process can be started."""
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, "-I", "-S", str(FOLDER / "host.py"), str(theirs.fileno())]
-    process = _start(command, theirs, {})
-    return Link(ours, process.pid, process=process)
-
-
-def _start(
-    command: Sequence[str], theirs: socket.socket, environment: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
-            env=dict(environment),
-            cwd="/",
-        )
-    except OSError as error:
-        raise CannotStart(f"No process could be started: {error}.", "Free memory.") from error
-    finally:
-        theirs.close()
 
 
 class Zygote:
@@ -131,13 +35,13 @@ class Zygote:
         self._heard = b""
         command = [breed.python, str(FOLDER / "zygote.py"), str(theirs.fileno()), *breed.modules]
         room = {COOKIE_ROOM: "." * 512}
-        self._process = _start(command, theirs, {**environment, **room})
+        self._process = start_program(command, theirs, {**environment, **room})
 
     def wait(self) -> dict[str, Any]:
         """Wait until it has imported its modules: `ready`, or the module that it `refused`."""
         return self._answer() or {"refused": "", "why": "it ended"}
 
-    def fork(self) -> Link:
+    def fork(self) -> SocketLink:
         """Fork a host; CannotStart when the zygote is gone."""
         ours, theirs = socket.socketpair()
         with self._lock, theirs:
@@ -151,7 +55,7 @@ class Zygote:
         if answer is None:
             ours.close()
             raise CannotStart("The process that starts scripts is gone.", "Try again.")
-        return Link(ours, answer["host"], self.breed)
+        return SocketLink(ours, answer["host"], self.breed)
 
     def _answer(self) -> dict[str, Any] | None:
         until = stopwatch() + START_SECONDS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,18 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from jobkit.clock import stopwatch
-from jobkit.errors import CannotStart
-from jobkit.executors.capture import Capture
-from jobkit.executors.nursery import Link, start_host
+from jobkit.executors.capture import Capture, Chunk
+from jobkit.executors.facts import Fact
+from jobkit.executors.link import Link, start_host
+from jobkit.executors.secrets import WITHHELD
 from jobkit.executors.sweep import sweep
 from jobkit.text import iso
 
-READ_BYTES = 64 << 10
 FLUSH_SECONDS = 0.25
+MOMENT_SECONDS = 0.05
+LONGEST_WAIT = 3600.0
 DRAIN_SECONDS = 0.5
+ALWAYS = {"PYTHONUNBUFFERED": "1"}
+if sys.platform == "win32":
+    ALWAYS["PYTHONIOENCODING"] = "utf-8"  # a pipe's own is a code page that lacks most characters
+ORPHANS_ESCAPE = sys.platform not in ("linux", "win32")
+"""Whether who leaves the script's session, and loses its parent, is out of the host's sight."""
 COOKIES = ("JOBKIT_RUN_ID", "JOBKIT_ATTEMPT", "JOBKIT_WORKER_PID", "JOBKIT_WORKER_ID")
-# A script has no business in the scheduler's database, and its settings may hold a password.
-SECRETS = ("DATABASE_URL", "REFLEX_DB_URL", "PGPASSWORD")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Command:
     """The Python file, and its arguments, that a forked interpreter may run instead."""
     nice: int = 0
     memory_limit: int | None = None
-    """Bytes of resident memory that all its processes may use together."""
+    """Bytes of memory that all its processes may use together: resident, on Windows committed."""
     identity: tuple[str, int, int, int, int] | None = None
     """Path, device, inode, mtime in ns and size of the file that was checked."""
 
@@ -57,10 +61,12 @@ class Outcome:
     max_rss_bytes: int | None = None
     leftovers: int = 0
     """Processes that the script left behind and that were ended."""
+    is_warm: bool = False
+    """Whether a forked interpreter ran it."""
     output_bytes: int = 0
     omitted_bytes: int = 0
-    rest: str = ""
-    """The last chunk of the output, which was not handed on: it can go with the result."""
+    rest: tuple[Chunk, ...] = ()
+    """The last chunks of the output, which were not handed on: they can go with the result."""
     tail: str = ""
     """The last 4 KiB of the output."""
     error: str = ""
@@ -75,9 +81,9 @@ def inheritable(environment: Mapping[str, str], allowed: Sequence[str] = ("*",))
         name: value
         for name, value in environment.items()
         if not name.startswith("JOBKIT_")
-        and name not in SECRETS
+        and name not in WITHHELD
         and any(fnmatchcase(name, pattern) for pattern in allowed)
-    } | {"PYTHONUNBUFFERED": "1"}
+    } | ALWAYS
 
 
 def child_environment(
@@ -104,7 +110,8 @@ class Child:
     """A program that runs below a host; `wait()` reads it to its end.
 
     `lease_for`: how long it may live unless `extend` is called; it is then killed even if this
-    process hangs or dies. `on_output` takes text, from the thread that waits, and never raises.
+    process hangs or dies. `on_output` takes a text and its stream, `on_fact` what a line tells;
+    both from the thread that waits, and they never raise. `secrets`: values to be masked.
     `link`: the host that runs it, given back by the caller; one of its own where there is none.
     CannotStart when no host can be started.
     """
@@ -116,20 +123,17 @@ class Child:
         timeout: timedelta | None,
         grace: timedelta,
         lease_for: timedelta | None,
-        on_output: Callable[[str], None],
+        on_output: Callable[[str, str], None],
+        on_fact: Callable[[Fact], None] = lambda _: None,
+        secrets: Sequence[str] = (),
         link: Link | None = None,
     ) -> None:
-        if sys.platform == "win32":
-            raise CannotStart(
-                "This version runs scripts on Linux and macOS only.", "Start the worker there."
-            )
-        self._capture = Capture(on_output)
+        self._capture = Capture(on_output, on_fact, secrets)
         self._cookies = {name: command.env[name] for name in COOKIES if name in command.env}
         self._lock = threading.Lock()
         self._is_over = False
         self._is_own = link is None
         self._link = link or start_host()
-        self._output, output = os.pipe()
         order = {
             "argv": command.argv,
             "cwd": str(command.cwd),
@@ -143,13 +147,7 @@ class Child:
             "grace": grace.total_seconds(),
             "deadline": None if lease_for is None else stopwatch() + lease_for.total_seconds(),
         }
-        try:
-            self._link.order(order, output)
-        except CannotStart:
-            os.close(self._output)
-            raise
-        finally:
-            os.close(output)
+        self._link.order(order)
 
     @property
     def host_pid(self) -> int:
@@ -192,47 +190,41 @@ class Child:
         report = self._read()
         with self._lock:
             self._is_over = True
-        if report is None:
-            self.sweep()
-        rest = self._capture.close()
-        os.close(self._output)
+        if report["ended_by"] == "lost" or ORPHANS_ESCAPE:
+            report["leftovers"] = report.get("leftovers", 0) + self.sweep()
+        for data in self._link.rest(DRAIN_SECONDS):
+            self._capture.feed(data)
+        rest = tuple(self._capture.close())
         if self._is_own:
             self._link.close()
         return Outcome(
-            **({"ended_by": "lost"} if report is None else report),
+            **report,
             output_bytes=self._capture.total_bytes,
             omitted_bytes=self._capture.omitted_bytes,
             rest=rest,
             tail=self._capture.last(),
         )
 
-    def _read(self) -> dict[str, Any] | None:
-        """Read until the report has come; then only what lies in the pipe already."""
-        heard, flush_at = b"", stopwatch() + FLUSH_SECONDS
-        sources = [self._output, self._link.fileno()]
+    def _read(self) -> dict[str, Any]:
+        """Take the output until the report has come, or cannot come any more.
+
+        It is handed on at most four times a second, after silence at once: what comes within a
+        moment goes with it, and a script that ends within it costs no write of its own.
+        """
+        heard = b""
+        flushed_at, pending_since = float("-inf"), float("inf")
         while not heard.endswith(b"\n") and not self._link.is_cut:
-            for source in select.select(sources, [], [], FLUSH_SECONDS)[0]:
-                if source == self._link.fileno():
-                    heard += self._link.receive()
-                elif data := os.read(source, READ_BYTES):
-                    self._capture.feed(data)
-                else:
-                    sources.remove(source)
+            flush_at = max(pending_since + MOMENT_SECONDS, flushed_at + FLUSH_SECONDS)
+            wait = min(max(0.0, flush_at - stopwatch()), LONGEST_WAIT)
+            output, report = self._link.listen(wait)
+            heard += report
+            if output:
+                self._capture.feed(output)
+                pending_since = min(pending_since, stopwatch())
             if stopwatch() >= flush_at:
                 self._capture.flush()
-                flush_at = stopwatch() + FLUSH_SECONDS
-        if self._output in sources:
-            self._drain()
-        return json.loads(heard) if heard.endswith(b"\n") else None
-
-    def _drain(self) -> None:
-        until = stopwatch() + DRAIN_SECONDS
-        while (left := until - stopwatch()) > 0:
-            if not select.select([self._output], [], [], left)[0]:
-                return
-            if not (data := os.read(self._output, READ_BYTES)):
-                return
-            self._capture.feed(data)
+                flushed_at, pending_since = stopwatch(), float("inf")
+        return json.loads(heard) if heard.endswith(b"\n") else {"ended_by": "lost"}
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self._lock:

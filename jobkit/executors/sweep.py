@@ -23,7 +23,7 @@ def sweep(matches: Callable[[dict[str, str]], bool]) -> int:
         if not found:
             break
         for pid, _host in sorted(found, key=lambda item: item[1]):
-            with suppress(ProcessLookupError, PermissionError):
+            with suppress(OSError):  # it is gone, or is not ours; Windows has no word for each
                 os.kill(pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
                 killed.add(pid)
     return len(killed)

@@ -104,7 +104,10 @@ class Zygote:
     def is_shadowed(self, script: str) -> bool:
         """Say whether the script's folder has a module of a name that is imported already."""
         folder = os.path.dirname(script)
-        changed = os.stat(folder).st_mtime_ns
+        try:
+            changed = os.stat(folder).st_mtime_ns
+        except OSError:
+            return True  # the fresh interpreter says what is wrong
         known = self.shadows.get(folder)
         if known is None or known[0] != changed:
             names = {entry.name.partition(".")[0] for entry in os.scandir(folder)}

@@ -217,11 +217,10 @@ def renew(
     drain = row is not None and row.drain_requested_at is not None
     if row is None or not held:
         return Renewal(frozenset(), frozenset(), drain, row is not None)
-    asked = {"held": list(held), "of": worker_id, "lease_until": now + lease}
-    renewed = connection.execute(_RENEW, asked).all()
+    renewed = _renew(connection, worker_id, held, now + lease)
     return Renewal(
-        frozenset((run, attempt) for run, attempt, _ in renewed),
-        frozenset((run, attempt) for run, attempt, wish in renewed if wish is not None),
+        frozenset((run.id, run.attempt) for run in renewed),
+        frozenset((run.id, run.attempt) for run in renewed if run.cancel_requested_at is not None),
         drain,
         is_registered=True,
     )
@@ -232,11 +231,28 @@ _BEAT = (
     .where(workers.c.worker_id == sa.bindparam("of"))
     .returning(workers.c.drain_requested_at)
 )
+
+
+def _renew(
+    connection: Connection, worker_id: str, held: Sequence[tuple[int, int]], until: datetime
+) -> list[Row[Any]]:
+    """Renew leases, those of the same attempt in one statement: mostly all are the first."""
+    alike: dict[int, list[int]] = defaultdict(list)
+    for run_id, attempt in held:
+        alike[attempt].append(run_id)
+    renewed: list[Row[Any]] = []
+    for attempt, run_ids in alike.items():
+        fence = {"fence_worker": worker_id, "fence_attempt": attempt, "fence_runs": run_ids}
+        renewed += connection.execute(_RENEW, fence | {"lease_until": until})
+    return renewed
+
+
 _RENEW = (
     runs.update()
     .where(
-        sa.tuple_(runs.c.id, runs.c.attempt).in_(sa.bindparam("held", expanding=True)),
-        runs.c.worker_id == sa.bindparam("of"),
+        OneOf(runs.c.id, "fence_runs"),
+        runs.c.worker_id == sa.bindparam("fence_worker"),
+        runs.c.attempt == sa.bindparam("fence_attempt"),
         runs.c.status == IN_PROGRESS,
     )
     .returning(runs.c.id, runs.c.attempt, runs.c.cancel_requested_at)
@@ -395,9 +411,14 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
     return rescued
 
 
+def lapsed(at: sa.BindParameter[datetime]) -> sa.ColumnElement[bool]:
+    """Whether a run's lease ran out before this instant."""
+    return sa.and_(runs.c.status == IN_PROGRESS, runs.c.lease_until < at)
+
+
 _LAPSED = (
     sa.select(runs)
-    .where(runs.c.status == IN_PROGRESS, runs.c.lease_until < _AT)
+    .where(lapsed(_AT))
     .order_by(runs.c.lease_until)
     .limit(RESCUE_BATCH)
     .with_for_update(skip_locked=True)
@@ -426,12 +447,13 @@ def expire(connection: Connection, now: datetime) -> int:
     return connection.execute(_EXPIRE, {"at": now} | ending.run).rowcount
 
 
-_EXPIRE = runs.update().where(
+EXPIRED = sa.and_(
     runs.c.status == PENDING,
     runs.c.start_until.is_not(None),
     runs.c.start_until < _AT,
     runs.c.attempt == 0,
 )
+_EXPIRE = runs.update().where(EXPIRED)
 
 
 def write_output(connection: Connection, claimed: Claim, chunks: Sequence[Chunk]) -> bool:

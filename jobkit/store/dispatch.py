@@ -68,12 +68,13 @@ def dispatch(connection: Connection, now: datetime, *, patience: timedelta) -> D
 
 def next_due(connection: Connection) -> datetime | None:
     """Return when the next job comes due."""
-    due: datetime | None = connection.scalar(_NEXT_DUE)
+    due: datetime | None = connection.scalar(NEXT_DUE)
     return due
 
 
-_LIVE = sa.and_(sa.literal_column("is_active", sa.Boolean), jobs.c.deleted_at.is_(None))
-_NEXT_DUE = (
+# As the index has it: to SQLite `is_active = 1` is another condition, and it would read all jobs.
+_LIVE = sa.and_(sa.text("is_active"), jobs.c.deleted_at.is_(None))
+NEXT_DUE = (
     sa.select(jobs.c.next_run)
     .where(_LIVE, jobs.c.next_run.is_not(None))
     .order_by(jobs.c.next_run)

@@ -15,7 +15,8 @@ from typing import Any
 from jobkit.clock import Clock
 from jobkit.errors import CannotStart
 from jobkit.executors import process, target
-from jobkit.executors.nursery import Link, Nursery
+from jobkit.executors.link import Link
+from jobkit.executors.nursery import Nursery
 from jobkit.executors.process import Child, Command, Outcome
 from jobkit.settings import Settings
 from jobkit.store.claims import Chunk, Claim, Result
@@ -46,16 +47,16 @@ class Output:
         self._next = 0
         self._kept: list[Chunk] = []
 
-    def add(self, text: str) -> None:
+    def add(self, text: str, stream: str) -> None:
         """Take a piece of output and write it if that can be done now; never raises."""
-        self.keep(text)
+        self.keep(text, stream)
         if self._write(self._claim, self._kept):
             self._kept = []
 
-    def keep(self, text: str) -> None:
+    def keep(self, text: str, stream: str) -> None:
         """Take a piece of output that is written later, with the result."""
         if text:
-            self._kept.append((self._next, self._clock.now(), text, "output"))
+            self._kept.append((self._next, self._clock.now(), text, stream))
             self._next += 1
 
     @property
@@ -175,7 +176,8 @@ class Attempt:
         return timedelta(seconds=max(0.0, self._lease_ends - self._clock.elapsed()))
 
     def _conclude(self, started_at: datetime, outcome: Outcome) -> Report:
-        self._output.keep(outcome.rest)
+        for text, stream in outcome.rest:
+            self._output.keep(text, stream)
         measures = {
             "cpu_seconds": outcome.cpu_seconds,
             "max_rss_bytes": outcome.max_rss_bytes,

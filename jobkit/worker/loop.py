@@ -24,7 +24,7 @@ from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
 from jobkit.store import claims, workers
 from jobkit.store.claims import Chunk, Claim, Renewal
-from jobkit.wakeups import Watch
+from jobkit.wakeups import Alarm, Watch
 from jobkit.worker.attempt import Attempt, Order
 from jobkit.worker.claiming import Claiming
 from jobkit.worker.delivery import Delivery
@@ -64,7 +64,7 @@ class Worker:
         self._held: dict[tuple[int, int], Attempt] = {}
         self._threads: set[threading.Thread] = set()
         self.ready = threading.Event()
-        self._wake = threading.Event()
+        self._wake = Alarm()
         self._stopping = threading.Event()
         self._hurry = threading.Event()
         self._draining = False
@@ -119,6 +119,7 @@ class Worker:
                 self._wake.clear()
         finally:
             watch.close()
+            self._wake.close()
             self._wind_down()
 
     def stop(self) -> None:
@@ -236,19 +237,24 @@ class Worker:
     # Delivering
 
     def _hand_in(self, report: Report) -> bool:
-        """Deliver; False while the database is away. What it refuses is set aside, not lost."""
+        """Deliver; False while it cannot be. What the database refuses is set aside, not lost."""
         try:
             return self._delivery.deliver(report)
         except Exception:
+            log.exception("run %d: its result is refused", report.key[0])
+        try:
             path = self._spool.set_aside(report)
-            log.exception("run %d: its result is refused and lies in %s", report.key[0], path)
-            return True
+        except OSError as error:
+            log.warning("run %d: its result cannot be set aside: %s", report.key[0], error)
+            return False
+        log.warning("run %d: its refused result lies in %s", report.key[0], path)
+        return True
 
     def _deliver_kept(self) -> None:
-        for path, report in self._spool.kept():
+        for report in self._spool.kept():
             if not self._hand_in(report):
                 return
-            path.unlink(missing_ok=True)
+            self._spool.discard(report)
             self._let_go(report.key)
 
     # Heartbeat

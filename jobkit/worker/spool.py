@@ -1,11 +1,16 @@
-"""Results that the database could not take: kept on disk until they are delivered once."""
+"""Results that the database could not take: kept until they are delivered once.
+
+They lie on disk; in memory only while the disk has no room for them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import logging
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from jobkit.store.claims import Chunk, Claim, Result
+
+log = logging.getLogger("jobkit.worker")
 
 
 @dataclass(frozen=True)
@@ -34,33 +41,77 @@ class Spool:
 
     def __init__(self, folder: Path, database_name: str) -> None:
         self.folder = folder / hashlib.sha256(database_name.encode()).hexdigest()[:16]
+        self._lock = threading.Lock()
+        self._in_memory: dict[tuple[int, int], Report] = {}
 
-    def keep(self, report: Report, suffix: str = ".json") -> Path:
-        """Write a report so that it survives a power cut; a repeat replaces it."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        claim = report.claim
-        path = self.folder / f"{claim.run_id}-{claim.attempt}-{claim.worker_id}{suffix}"
-        draft = path.with_suffix(".part")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(dataclasses.asdict(report), file, default=_encode)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        return path
+    def keep(self, report: Report) -> None:
+        """Keep a report so that it survives a power cut; a repeat replaces it.
+
+        On a disk that takes nothing it is kept in memory, and put on disk when that takes it.
+        """
+        try:
+            self._write(report, ".json")
+        except OSError as error:
+            log.warning(
+                "run %d: its result waits in memory, since %s takes nothing: %s.",
+                report.key[0], self.folder, error.strerror or error,
+            )  # fmt: skip
+            with self._lock:
+                self._in_memory[report.key] = report
 
     def set_aside(self, report: Report) -> Path:
-        """Keep a report that the database refuses, for a person to look at."""
-        return self.keep(report, suffix=".refused")
+        """Keep a report that the database refuses, for a person to look at; raises OSError."""
+        return self._write(report, ".refused")
 
-    def kept(self) -> Iterator[tuple[Path, Report]]:
+    def kept(self) -> Iterator[Report]:
         """Yield the reports that wait here; one that cannot be read is set aside, not lost."""
+        self._put_on_disk()
+        with self._lock:
+            waiting = list(self._in_memory.values())
+        yield from waiting
         for path in sorted(self.folder.glob("*.json")):
             try:
-                yield path, _decode(json.loads(path.read_text("utf-8")))
+                yield _decode(json.loads(path.read_text("utf-8")))
             except FileNotFoundError:
                 continue  # another worker delivered it
             except (ValueError, KeyError, TypeError):
                 path.replace(path.with_suffix(".unreadable"))
+
+    def discard(self, report: Report) -> None:
+        """Let go of a report that was delivered."""
+        with self._lock:
+            self._in_memory.pop(report.key, None)
+        self._path(report, ".json").unlink(missing_ok=True)
+
+    def _put_on_disk(self) -> None:
+        with self._lock:
+            waiting = list(self._in_memory.values())
+        for report in waiting:
+            try:
+                self._write(report, ".json")
+            except OSError:
+                return
+            with self._lock:
+                self._in_memory.pop(report.key, None)
+
+    def _path(self, report: Report, suffix: str) -> Path:
+        claim = report.claim
+        return self.folder / f"{claim.run_id}-{claim.attempt}-{claim.worker_id}{suffix}"
+
+    def _write(self, report: Report, suffix: str) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = self._path(report, suffix)
+        draft = path.with_suffix(".part")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(dataclasses.asdict(report), file, default=_encode)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError:
+            draft.unlink(missing_ok=True)  # half a report takes room and is of no use
+            raise
+        return path
 
 
 def _encode(value: Any) -> str:
