@@ -114,7 +114,7 @@ def _text(artifact: jobkit.Artifact) -> Preview:
     with artifact.open() as file:
         data = file.read(TEXT_BYTES)
     is_cut = artifact.size > len(data)
-    note = f"The first {size(TEXT_BYTES)} of {size(artifact.size)}." if is_cut else ""
+    note = f"The first {TEXT_BYTES >> 10} KiB of {size(artifact.size)}." if is_cut else ""
     return Preview("text", note, text=plain(data.decode("utf-8", "replace")))
 
 
