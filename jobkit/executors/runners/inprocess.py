@@ -212,7 +212,9 @@ class Shell(InteractiveShell):
 
     def init_hooks(self) -> None:
         super().init_hooks()  # type: ignore[no-untyped-call]
-        self.set_hook("show_in_pager", lambda *_: None, 99)  # as with a kernel: pages are no output
+        self.set_hook(
+            "show_in_pager", lambda *_, **__: None, 99
+        )  # as with a kernel: pages are no output
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         if issubclass(etype, Ended):
@@ -247,13 +249,14 @@ class Session:
     def __init__(self, narrator: Narrator, save: Callable[[Document], None]) -> None:
         self._narrator = narrator
         self._save = save
+        self.is_ended = False
+        """Whether it was asked to end."""
         self._recorder = Recorder(narrator)
-        self._is_ended = False
         self._running: Cell | None = None
 
     def end(self) -> None:
         """Interrupt the running cell; called by the handler of a signal."""
-        self._is_ended = True
+        self.is_ended = True
         if self._running is not None:
             raise Ended("The run was asked to end.")
 
@@ -283,7 +286,7 @@ class Session:
     ) -> bool:
         cells = document["cells"]
         for index, cell in enumerate(cells):
-            if self._is_ended:
+            if self.is_ended:
                 return False
             if not to_execute(cell):
                 continue
@@ -295,7 +298,7 @@ class Session:
             if not ok:
                 return False
             self._save(document)
-        return not self._is_ended
+        return not self.is_ended
 
     def _execute_one(self, cell: Cell, shell: Shell, loop: asyncio.AbstractEventLoop) -> bool:
         self._recorder.begin(cell["outputs"])
@@ -309,7 +312,7 @@ class Session:
         finally:
             self._running = None
             self._recorder.finish()
-        return not self._is_ended and (ok or "raises-exception" in tags(cell))
+        return not self.is_ended and (ok or "raises-exception" in tags(cell))
 
 
 async def _run(shell: Shell, cell: Cell) -> bool:

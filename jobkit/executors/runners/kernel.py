@@ -73,11 +73,14 @@ class Session:
     def __init__(self, narrator: Narrator, save: Callable[[Document], None]) -> None:
         self._narrator = narrator
         self._save = save
+        self.is_ended = False
+        """Whether it was asked to end."""
         self._task: asyncio.Task[bool] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def end(self) -> None:
         """Stop waiting for the running cell; called by the handler of a signal."""
+        self.is_ended = True
         if self._task is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
 

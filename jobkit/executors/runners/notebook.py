@@ -13,16 +13,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobkit.executors.runners import document as documents
     from jobkit.executors.runners import inprocess, kernel
 
-HOME = Path(__file__).resolve().parents[3]  # where this jobkit lies; the interpreter may be another
 SAVING_SHARE = 0.05
 SAVING_FREE_SECONDS = 0.05
 
@@ -52,18 +52,18 @@ class Keeper:
 
 def main(path: Path, name: str, arguments: list[str]) -> int:
     """Run it and return the exit code."""
-    sys.path[0] = str(HOME)
-    from jobkit.executors.runners import cells
-    from jobkit.executors.runners import document as documents
-
-    try:
-        document = documents.load(path)
-        documents.inject(document, json.loads(os.environ.get("JOBKIT_PARAMS") or "{}"))
-        engine = choose(documents, document)
-    except documents.BadNotebook as error:
-        return fail(str(error))
     sys.path[0] = str(path.parent)
     sys.path.insert(1, "")
+    with siblings():
+        from jobkit.executors.runners import cells
+        from jobkit.executors.runners import document as documents
+
+        try:
+            document = documents.load(path)
+            documents.inject(document, json.loads(os.environ.get("JOBKIT_PARAMS") or "{}"))
+            engine = choose(documents, document)
+        except documents.BadNotebook as error:
+            return fail(str(error))
     sys.argv = [str(path), *arguments]
     artifacts = os.environ.get("JOBKIT_ARTIFACTS")
     keeper = Keeper(
@@ -71,6 +71,37 @@ def main(path: Path, name: str, arguments: list[str]) -> int:
     )
     session = engine.Session(cells.Narrator(), keeper.between_cells)
     return run(session, document, keeper, documents)
+
+
+@contextmanager
+def siblings() -> Iterator[None]:
+    """Let this folder's modules be imported under their names, and nothing else of jobkit.
+
+    The interpreter may be one that has no jobkit, or another; the user's `import jobkit` finds it.
+    """
+    if __name__ != "__main__" or "jobkit.executors.runners" in sys.modules:
+        yield  # imported before the fork
+        return
+    folder = Path(__file__).resolve().parent
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if is_ours(name)}
+    for name, place in (
+        ("jobkit", folder.parents[1]),
+        ("jobkit.executors", folder.parent),
+        ("jobkit.executors.runners", folder),
+    ):
+        sys.modules[name] = ModuleType(name)
+        sys.modules[name].__path__ = [str(place)]
+    try:
+        yield
+    finally:
+        for name in list(filter(is_ours, sys.modules)):
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def is_ours(name: str) -> bool:
+    """Say whether a module is part of jobkit."""
+    return name.partition(".")[0] == "jobkit"
 
 
 def choose(documents: Any, document: documents.Document) -> Any:
@@ -95,14 +126,7 @@ def run(
     session: inprocess.Session | kernel.Session, document: Any, keeper: Keeper, documents: Any
 ) -> int:
     """Run all cells, keep the notebook whatever happens, and return the exit code."""
-    is_asked_to_end = False
-
-    def end(*_: Any) -> None:
-        nonlocal is_asked_to_end
-        is_asked_to_end = True
-        session.end()
-
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: session.end())
     code = 0
     try:
         code = 0 if session.execute(document) else 1
@@ -112,12 +136,12 @@ def run(
         code = fail(str(error) or repr(error))
         code = getattr(error, "exit_code", code)
     except BaseException:
-        if not is_asked_to_end:
+        if not session.is_ended:
             raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         keeper.at_end(document)
-    if is_asked_to_end:
+    if session.is_ended:
         end_by_signal()
     return code
 

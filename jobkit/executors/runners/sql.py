@@ -169,28 +169,46 @@ def run_duckdb(
     try:
         with closing(duckdb.connect(file)) as connection:
             found = connection.extract_statements(text)
-            queries = [
-                index for index, item in enumerate(found) if item.type.name in ("SELECT", "SQL")
-            ]
+            queries = [index for index, item in enumerate(found) if _is_query(item)]
+            last_query = queries[-1] if queries else -1
             result, end = None, 0
             for index, statement in enumerate(found):
                 base, end = _located(text, statement.query, end)
                 values = _chosen(sorted(statement.named_parameters), params, base)
-                if queries and index == queries[-1]:
+                if index == last_query:
                     result = _keep_duckdb(connection, statement.query, values, keep_at)
-                else:
-                    connection.execute(statement, values or None)
+                    continue
+                connection.execute(statement, values or None)
+                if index > last_query and _has_rows(statement, connection):
+                    result = Keeping(keep_at).rows(connection, [])
             _check_any(found)
             return result
     except duckdb.Error as error:
         raise _duckdb_error(text, str(error), base) from None
 
 
+def _is_query(statement: Any) -> bool:
+    """Say whether a table can be made of a statement's result: not of SHOW or DESCRIBE."""
+    word = statement.query[_blank(statement.query) :].lstrip("(")[:6].upper()
+    is_select: bool = statement.type.name == "SELECT"
+    return is_select and word.startswith(("SELECT", "WITH", "FROM", "VALUES"))
+
+
+def _has_rows(statement: Any, connection: Any) -> bool:
+    names = [column[0] for column in connection.description or ()]
+    return statement.type.name == "SELECT" or names not in ([], ["Count"], ["Success"])
+
+
 def _located(text: str, query: str, start: int) -> tuple[int, int]:
     """Return the line of a statement's first word and where the statement ends in the text."""
     at = max(text.find(query, start), start)
-    blank = re.match(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|;)*", query, re.DOTALL)
-    return text.count("\n", 0, at + (blank.end() if blank else 0)) + 1, at + len(query)
+    return text.count("\n", 0, at + _blank(query)) + 1, at + len(query)
+
+
+def _blank(text: str) -> int:
+    """Return the length of the white space and comments that a text begins with."""
+    found = re.match(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|;)*", text, re.DOTALL)
+    return found.end() if found else 0
 
 
 def _keep_duckdb(
@@ -316,9 +334,7 @@ def split(text: str, token: re.Pattern[str]) -> Iterator[Statement]:
 
 
 def _statement(text: str, start: int, end: int, names: Mapping[str, None]) -> Iterator[Statement]:
-    piece = text[start:end]
-    blank = re.match(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*", piece, re.DOTALL)
-    begin = start + (blank.end() if blank else 0)
+    begin = start + _blank(text[start:end])
     if begin < end:
         yield Statement(text[begin:end], text.count("\n", 0, begin) + 1, tuple(names))
 
