@@ -50,6 +50,7 @@ class _InstantText(sqlite.DATETIME):
     def bind_processor(self, dialect: sa.Dialect) -> Callable[[datetime | None], str | None]:
         return lambda naive: None if naive is None else naive.isoformat(" ", "microseconds")
 
+
 _WAYS_OUT = {
     "disk is full|No space left": "Make room on its disk.",
     "too many (clients|connections)|connection slots": (
