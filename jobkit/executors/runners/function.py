@@ -7,7 +7,6 @@ The exit code is 1 when it fails, with the traceback of the user's own frames.
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import inspect
 import json
@@ -36,6 +35,8 @@ def main(path: Path, name: str, arguments: list[str]) -> int:
         check(function, name, params)
         value = function(**params)
         if inspect.iscoroutine(value):
+            import asyncio  # slow, and rarely needed
+
             value = asyncio.run(value)
         keep(value, name)
     except Refused as error:
