@@ -29,7 +29,7 @@ LOOK_SECONDS = 0.05
 SLICE_SECONDS = 0.25
 PING_SECONDS = 2.0
 COMMIT_SECONDS = 0.001
-COMMIT_LOOKS = 50
+SETTLED_SECONDS = 1.0
 _IN_MODIFY = 0x002
 _IN_CREATE = 0x100
 
@@ -182,18 +182,32 @@ class Commits:
         self._connection: Any = database.engine.raw_connection()
         self._seen = self._version()
         self._bell = _bell(database)
+        self._rang_at = float("-inf")
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
+        clock = self._database.clock
         if self._bell is None:
-            self._database.clock.wait(stop, min(seconds, LOOK_SECONDS))
-        elif self._bell.wait(stop, seconds):
-            # What is written to the WAL can be seen only when it has reached the disk.
-            for _ in range(COMMIT_LOOKS):
-                if self._is_changed():
-                    return True
-                if self._database.clock.wait(stop, COMMIT_SECONDS):
-                    return False
-        return self._is_changed()
+            clock.wait(stop, min(seconds, LOOK_SECONDS))
+            return self._is_changed()
+        until = clock.elapsed() + seconds
+        while not (stop.is_set() or self._is_changed()):
+            now = clock.elapsed()
+            if now >= until:
+                return False
+            if self._bell.wait(stop, min(until - now, self._pause(now - self._rang_at))):
+                self._rang_at = clock.elapsed()
+        return not stop.is_set()
+
+    @staticmethod
+    def _pause(since_ring: float) -> float:
+        """Return for how long there is nothing to look at, when it rang so many seconds ago.
+
+        What is written to the WAL can be seen only when it has reached the disk, and nothing rings
+        then: two commits may have rung together, the first be seen and the second not yet.
+        """
+        if since_ring > SETTLED_SECONDS:
+            return float("inf")
+        return max(COMMIT_SECONDS, since_ring / 10)
 
     def _is_changed(self) -> bool:
         seen, self._seen = self._seen, self._version()
