@@ -109,6 +109,14 @@ SEEDED: dict[str, tuple[object, ...]] = {
         "comes next at",
         "UPDATE scheduled_jobs SET next_run = '2027-01-01 00:00:00' WHERE name = 'sales'",
     ),
+    "a slot of a paused job": (
+        1,
+        "which was paused",
+        (
+            "UPDATE job_versions SET definition = "
+            "replace(definition, '\"is_active\": true', '\"is_active\": false') WHERE version = 1"
+        ),
+    ),
     "a run that nobody holds": (
         2,
         "is held by nobody",
@@ -131,6 +139,11 @@ SEEDED: dict[str, tuple[object, ...]] = {
         2,
         "before attempt",
         LOG + f"finished_at = '2026-03-02 12:00:00' WHERE dispatch_id = {WON}",
+    ),
+    "slots of a lane out of their order": (
+        2,
+        "of the earlier slot",
+        LOG + f"claimed_at = '2026-03-02 07:45:00' WHERE dispatch_id = {WON} AND attempt = 1",
     ),
     "an attempt without its result": (
         3,
@@ -156,6 +169,31 @@ SEEDED: dict[str, tuple[object, ...]] = {
         "is of another worker",
         LOG + f"worker_id = 'stale' WHERE dispatch_id = {WON}",
     ),
+    "a success that the script denies": (
+        3,
+        "contradicts its exit code",
+        LOG + f"exit_code = 3 WHERE dispatch_id = {WON}",
+    ),
+    "a failure that the script denies": (
+        3,
+        "contradicts its exit code",
+        LOG + f"exit_code = 0 WHERE dispatch_id = {RETRIED} AND attempt = 1",
+    ),
+    "a failure that was not counted": (
+        3,
+        "counts 0 failures and 0 losses; 1 and 0 were recorded",
+        RUN + f"retry_count = 0 WHERE id = {RETRIED}",
+    ),
+    "a loss that never was": (
+        3,
+        "counts 0 failures and 1 losses; 0 and 0 were recorded",
+        RUN + f"lost_count = 1 WHERE id = {WON}",
+    ),
+    "a claim after the next one": (
+        3,
+        "was claimed after the next one",
+        LOG + f"claimed_at = '2026-03-05 00:00:00' WHERE dispatch_id = {RETRIED} AND attempt = 1",
+    ),
     "a lease that nobody takes back": (
         4,
         "no scheduler took it back",
@@ -177,6 +215,16 @@ SEEDED: dict[str, tuple[object, ...]] = {
         RUN + "status = 'PENDING', completed_at = NULL, available_at = '2030-01-01 00:00:00' "
         f"WHERE id = {SOME}",
     ),
+    "a retry that did not wait": (
+        4,
+        "its delay is 0:10:00",
+        RUN + f"retry_delay_seconds = 600 WHERE id = {RETRIED}",
+    ),
+    "an end of a run that goes on": (
+        4,
+        "has an end although it goes on",
+        RUN + f"status = 'PENDING' WHERE id = {SOME}",
+    ),
     "a try too many": (4, "was tried too often", RUN + f"retry_count = 9 WHERE id = {SOME}"),
     "an end without a date": (4, "has no end", RUN + f"completed_at = NULL WHERE id = {SOME}"),
     "a hole in the output": (
@@ -193,6 +241,45 @@ SEEDED: dict[str, tuple[object, ...]] = {
         "printed something that is not there",
         LOG + f"output_bytes = 5 WHERE dispatch_id = {WON}",
     ),
+    "output of which much is gone": (
+        5,
+        "printed something that is not there",
+        (
+            "INSERT INTO job_output (dispatch_id, attempt, seq, claimed_at, at, stream, text) "
+            "SELECT dispatch_id, attempt, 0, claimed_at, claimed_at, 'output', 'x' "
+            f"FROM job_execution_logs WHERE dispatch_id = {WON}"
+        ),
+        LOG + f"output_bytes = 9000000, omitted_bytes = 8000000 WHERE dispatch_id = {WON}",
+    ),
+    "more left out than printed": (
+        5,
+        "left out more than it printed",
+        LOG + f"output_bytes = 5, omitted_bytes = 6 WHERE dispatch_id = {WON}",
+    ),
+    "output of an attempt that never was": (
+        5,
+        "which was never claimed",
+        (
+            "INSERT INTO job_output (dispatch_id, attempt, seq, claimed_at, at, stream, text) "
+            "SELECT dispatch_id, 7, 0, claimed_at, claimed_at, 'output', 'x' "
+            f"FROM job_execution_logs WHERE dispatch_id = {WON}"
+        ),
+    ),
+    "a result of no run": (
+        5,
+        "which is not there",
+        f"DELETE FROM job_dispatch WHERE id = {WON}",
+    ),
+    "a result of another job": (
+        5,
+        "is of another job than its run",
+        LOG + f"job_id = 77 WHERE dispatch_id = {WON}",
+    ),
+    "a slot made before it came": (
+        6,
+        "was made before its slot",
+        RUN + f"created_at = '2026-03-02 06:00:00' WHERE id = {SOME}",
+    ),
     "an early start": (
         6,
         "before it was due",
@@ -207,6 +294,16 @@ SEEDED: dict[str, tuple[object, ...]] = {
         8,
         "names a version that is not there",
         "DELETE FROM job_versions WHERE job_id = 1",
+    ),
+    "a version that does not follow": (
+        8,
+        "does not follow from version 1",
+        "UPDATE job_versions SET before = replace(before, 'hello', 'other') WHERE version = 2",
+    ),
+    "a run of a version that was replaced": (
+        8,
+        "when version 1 was not the job's",
+        RUN + "created_at = '2026-03-04 00:00:00' WHERE job_id = 2 AND job_version = 1",
     ),
     "an attempt after the end": (
         8,
@@ -235,17 +332,19 @@ def test_each_kind_of_breach_is_named(lived: Stage, kind: str) -> None:
 
 def test_a_process_that_outlived_its_attempt_is_named(lived: Stage) -> None:
     run = next(run for run in lived.runs() if run.status == "COMPLETED")
+    worker = f"w{os.getpid()}"  # the same test may run beside this one
     with lived.kit.database.write() as connection:
         connection.execute(
             sa.text(
                 "INSERT INTO worker_registration (worker_id, hostname, platform, started_at, "
-                "last_heartbeat, status, jobs_processed, queues, slots, version) VALUES ('w1', "
+                "last_heartbeat, status, jobs_processed, queues, slots, version) VALUES (:worker, "
                 "'h', 'p', '2026-03-02 06:00:00', '2026-03-02 06:00:00', 'OFFLINE', 0, "
                 "'default', 1, '0')"
-            )
+            ),
+            {"worker": worker},
         )
     cookies = {
-        "JOBKIT_RUN_ID": str(run.id), "JOBKIT_ATTEMPT": "1", "JOBKIT_WORKER_ID": "w1",
+        "JOBKIT_RUN_ID": str(run.id), "JOBKIT_ATTEMPT": "1", "JOBKIT_WORKER_ID": worker,
         "JOBKIT_WORKER_PID": str(os.getpid()),
     }  # fmt: skip
     code = "import time; time.sleep(60)"

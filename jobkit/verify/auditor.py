@@ -1,0 +1,48 @@
+"""The audit: every check of every law, in their order."""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Connection
+
+from jobkit.verify import (
+    chunks,
+    definitions,
+    endings,
+    leases,
+    processes,
+    reasons,
+    results,
+    slots,
+    starts,
+)
+from jobkit.verify.inspection import Finding, Inspection, Scope
+
+CHECKS = (
+    *slots.CHECKS,
+    *leases.CHECKS,
+    *results.CHECKS,
+    *endings.CHECKS,
+    *chunks.CHECKS,
+    *starts.CHECKS,
+    *processes.CHECKS,
+    *definitions.CHECKS,
+    *reasons.CHECKS,
+)
+
+
+def audit(connection: Connection, scope: Scope) -> list[Finding]:
+    """Check every law; returns one finding for each check, in the order of the laws."""
+    findings = []
+    for check in CHECKS:
+        inspection = Inspection(connection, scope)
+        check.look(inspection)
+        findings.append(
+            Finding(
+                check.law,
+                check.rule,
+                inspection.checked,
+                inspection.broken,
+                tuple(inspection.breaches),
+            )
+        )
+    return findings
