@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import states
-from jobkit.db import OneOf, Utc, insert_once
+from jobkit.db import OneOf, Rarely, Utc, insert_once
 from jobkit.models import attempts, output, runs, workers
 from jobkit.states import Ending
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
@@ -393,7 +393,7 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
 
 _LAPSED = (
     sa.select(runs)
-    .where(runs.c.status == IN_PROGRESS, runs.c.lease_until < _AT)
+    .where(runs.c.status == IN_PROGRESS, Rarely(runs.c.lease_until < _AT))
     .order_by(runs.c.lease_until)
     .limit(RESCUE_BATCH)
     .with_for_update(skip_locked=True)
@@ -421,7 +421,7 @@ def expire(connection: Connection, now: datetime) -> int:
 _EXPIRE = runs.update().where(
     runs.c.status == PENDING,
     runs.c.start_until.is_not(None),
-    runs.c.start_until < _AT,
+    Rarely(runs.c.start_until < _AT),
     runs.c.attempt == 0,
 )
 
