@@ -429,13 +429,19 @@ class Ids(sa.types.TypeDecorator[Sequence[int]]):
         return json.dumps(value) if dialect.name == "sqlite" else value
 
 
-class OneOf(sa.sql.functions.FunctionElement[bool]):
+class Condition(sa.sql.functions.FunctionElement[Any]):
+    """A condition of our own.
+
+    It has no type: of a Boolean SQLAlchemy makes `... = 1` for SQLite, which no index answers.
+    """
+
+
+class OneOf(Condition):
     """Whether a column holds one of many ids.
 
     One parameter, however many they are: a list of them is a new text of SQL for each count.
     """
 
-    type = sa.Boolean()
     inherit_cache = True
 
     def __init__(self, column: sa.ColumnElement[Any], parameter: str) -> None:
@@ -456,6 +462,28 @@ def _one_of(element: OneOf, compiler: Any, **more: Any) -> str:
 def _one_of_json(element: OneOf, compiler: Any, **more: Any) -> str:
     column, ids = (compiler.process(clause, **more) for clause in element.clauses)
     return f"{column} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - compiled parts
+
+
+class Rarely(Condition):
+    """A condition that hardly any row meets.
+
+    SQLite, which keeps no statistics here, then takes the index that answers it, and not the one
+    of all runs that wait.
+    """
+
+    inherit_cache = True
+
+
+@compiles(Rarely)
+def _rarely(element: Rarely, compiler: Any, **more: Any) -> str:
+    (condition,) = element.clauses
+    return str(compiler.process(condition, **more))
+
+
+@compiles(Rarely, "sqlite")
+def _rarely_likelihood(element: Rarely, compiler: Any, **more: Any) -> str:
+    (condition,) = element.clauses
+    return f"likelihood({compiler.process(condition, **more)}, 0.000001)"
 
 
 def insert_new(

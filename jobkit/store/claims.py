@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import states
-from jobkit.db import OneOf, Utc, insert_once
+from jobkit.db import OneOf, Rarely, Utc, insert_once
 from jobkit.models import attempts, output, runs, workers
 from jobkit.states import Ending
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
@@ -418,7 +418,7 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
 
 def lapsed(at: sa.BindParameter[datetime]) -> sa.ColumnElement[bool]:
     """Whether a run's lease ran out before this instant."""
-    return sa.and_(runs.c.status == IN_PROGRESS, runs.c.lease_until < at)
+    return sa.and_(runs.c.status == IN_PROGRESS, Rarely(runs.c.lease_until < at))
 
 
 _LAPSED = (
@@ -455,7 +455,7 @@ def expire(connection: Connection, now: datetime) -> int:
 EXPIRED = sa.and_(
     runs.c.status == PENDING,
     runs.c.start_until.is_not(None),
-    runs.c.start_until < _AT,
+    Rarely(runs.c.start_until < _AT),
     runs.c.attempt == 0,
 )
 _EXPIRE = runs.update().where(EXPIRED)
