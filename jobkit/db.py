@@ -51,6 +51,15 @@ class _InstantText(sqlite.DATETIME):
         return lambda naive: None if naive is None else naive.isoformat(" ", "microseconds")
 
 
+_WAYS_OUT = {
+    "disk is full|No space left": "Make room on its disk.",
+    "too many (clients|connections)|connection slots": (
+        "Close connections that nobody needs, or let the server have more."
+    ),
+    "read-only|during recovery": "Promote it, or name in JOBKIT_DB_URL the server that writes.",
+}
+
+
 class Utc(sa.types.TypeDecorator[datetime]):
     """An instant: naive UTC in the database, where both engines sort it well; aware in Python."""
 
@@ -158,9 +167,15 @@ class Database:
         if password:
             said = said.replace(password, "***")
         return DatabaseUnavailable(
-            f"The database {self.name} cannot be used now: {said}.",
-            "Check that it runs and that JOBKIT_DB_URL names it.",
+            f"The database {self.name} cannot be used now: {said}.", _way_out(said)
         )
+
+
+def _way_out(said: str) -> str:
+    for pattern, words in _WAYS_OUT.items():
+        if re.search(pattern, said):
+            return words
+    return "Check that it runs and that JOBKIT_DB_URL names it."
 
 
 def _is_transient(error: BaseException | None) -> bool:

@@ -23,7 +23,7 @@ from jobkit.cells import Cell, read_cells
 from jobkit.clock import SystemClock
 from jobkit.db import Database
 from jobkit.errors import BadInput, CannotStart, JobFailed, JobkitError, NotFound
-from jobkit.executors.target import resolve
+from jobkit.executors.target import resolve, split_function
 from jobkit.handles import (
     Artifact,
     Attempt,
@@ -256,7 +256,8 @@ class Kit:
         if given.get("source") is not None:
             return definition.name_column(target)  # the text travels; this only names it
         try:
-            resolve(target, [root.absolute() for root in self.settings.script_roots])
+            path, _function = split_function(target)
+            resolve(path, [root.absolute() for root in self.settings.script_roots])
         except CannotStart as error:
             raise BadInput(error.message, error.hint) from None
         return target

@@ -6,11 +6,12 @@ import logging
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
+from jobkit import artifacts
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
 from jobkit.settings import Settings
@@ -34,29 +35,40 @@ class Tick:
 
 @dataclass(frozen=True)
 class Duty:
-    """A piece of housekeeping: how often, and the function that says whether to do it again."""
+    """A piece of housekeeping: how often, and the function that does some of it."""
 
     every: timedelta
-    work: Callable[[Connection, datetime, Settings], bool]
+    work: Callable[[Connection, datetime, Settings], Done]
 
 
-def _mark_offline(connection: Connection, now: datetime, settings: Settings) -> bool:
+@dataclass(frozen=True)
+class Done:
+    """What was done of a duty."""
+
+    again: bool = False
+    """Whether more of it is left."""
+    cleaned: history.Cleaned = field(default_factory=history.Cleaned)
+    """What is to be deleted outside of the database, once this is durable."""
+
+
+def _mark_offline(connection: Connection, now: datetime, settings: Settings) -> Done:
     workers.mark_offline(connection, now, threshold=settings.worker_offline_threshold)
-    return False
+    return Done()
 
 
-def _clean_up(connection: Connection, now: datetime, settings: Settings) -> bool:
+def _clean_up(connection: Connection, now: datetime, settings: Settings) -> Done:
     days = settings.cleanup_retention_days
     if days == 0:
-        return False
+        return Done()
     keep = timedelta(days=days)
     workers.forget(connection, now, keep=keep)
-    return history.clean_up(connection, now, keep=keep) >= history.CLEANUP_BATCH
+    cleaned = history.clean_up(connection, now, keep=keep)
+    return Done(len(cleaned.run_ids) >= history.CLEANUP_BATCH, cleaned)
 
 
-def _make_partitions(connection: Connection, now: datetime, settings: Settings) -> bool:
+def _make_partitions(connection: Connection, now: datetime, settings: Settings) -> Done:
     ensure_partitions(connection, now)
-    return False
+    return Done()
 
 
 DUTIES = {
@@ -93,15 +105,15 @@ def tick(connection: Connection, now: datetime, settings: Settings) -> Tick:
 
 def housekeep(
     connection: Connection, now: datetime, settings: Settings, name: str, by: str
-) -> bool:
-    """Do one duty if it is due and nobody else has taken it; say whether more of it is left."""
+) -> Done:
+    """Do one duty if it is due and nobody else has taken it; say what was done."""
     duty = DUTIES[name]
     if not duties.take(connection, name, now, every=duty.every, by=by):
-        return False
-    if not duty.work(connection, now, settings):
-        return False
-    duties.release(connection, name, now)
-    return True
+        return Done()
+    done = duty.work(connection, now, settings)
+    if done.again:
+        duties.release(connection, name, now)
+    return done
 
 
 class Scheduler:
@@ -171,8 +183,15 @@ class Scheduler:
         unfinished = False
         for name in due:
             with self.database.write() as connection:
-                unfinished |= housekeep(connection, now, self.settings, name, self.name)
+                done = housekeep(connection, now, self.settings, name, self.name)
+            unfinished |= done.again
+            if done.cleaned.run_ids:
+                artifacts.sweep(self._store(), done.cleaned.run_ids, done.cleaned.urls)
         return unfinished
+
+    def _store(self) -> artifacts.Store:
+        url = self.database.url.render_as_string(hide_password=False)
+        return artifacts.open_store(self.settings.artifacts_url or artifacts.default_url(url))
 
 
 if __name__ == "__main__":

@@ -293,7 +293,10 @@ def test_old_runs_are_cleaned_up_with_their_attempts_and_output(stage: Stage) ->
     stage.finish(stage.claim_one())
     stage.clock.turn(timedelta(days=11))
     with stage.kit.database.write() as connection:
-        assert history.clean_up(connection, stage.clock.now(), keep=timedelta(days=30)) == 1
+        assert (
+            len(history.clean_up(connection, stage.clock.now(), keep=timedelta(days=30)).run_ids)
+            == 1
+        )
     with pytest.raises(NotFound):
         stage.kit.run(old.id)
     assert recent.refresh().status == "COMPLETED"

@@ -13,11 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
-import pytest
 
-from jobkit.errors import CannotStart
 from jobkit.executors.process import Child, Command, Outcome, child_environment, inheritable
-from jobkit.executors.target import command, resolve, split_arguments
 
 MINUTE = timedelta(minutes=1)
 SOON = 15.0
@@ -288,47 +285,3 @@ def test_thirty_megabytes_on_one_line_keep_their_head_and_tail() -> None:
     assert started.text.endswith("mttttt")
     assert f"… {done.omitted_bytes} bytes left out …" in started.text
     assert max(len(chunk.encode()) for chunk in started.printed) <= 256 * 1024
-
-
-# Targets
-
-
-def test_a_script_is_found_in_a_root_and_runs_there(tmp_path: Path) -> None:
-    (tmp_path / "jobs").mkdir()
-    script = tmp_path / "jobs" / "a b.py"
-    script.touch()
-    found = resolve("jobs/a b.py", [tmp_path])
-    assert (found.path, found.root) == (script, tmp_path)
-    assert resolve(str(script), [tmp_path]).path == script
-    assert command(found, ["; rm -rf /"]) == [sys.executable, str(script), "; rm -rf /"]
-
-
-def test_a_script_outside_the_roots_is_refused_even_through_a_link(tmp_path: Path) -> None:
-    (tmp_path / "root").mkdir()
-    (tmp_path / "secret.py").touch()
-    (tmp_path / "root" / "link.py").symlink_to(tmp_path / "secret.py")
-    for name in ("../secret.py", str(tmp_path / "secret.py"), "link.py"):
-        with pytest.raises(CannotStart, match="outside the script roots"):
-            resolve(name, [tmp_path / "root"])
-
-
-def test_a_missing_script_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CannotStart, match=r"nothing\.py does not exist"):
-        resolve("nothing.py", [tmp_path])
-
-
-def test_a_file_that_is_not_executable_says_how_to_make_it_so(tmp_path: Path) -> None:
-    (tmp_path / "tool").touch(0o644)
-    with pytest.raises(CannotStart, match="chmod"):
-        command(resolve("tool", [tmp_path]), [])
-
-
-def test_arguments_are_split_as_a_shell_would_and_never_run_by_one() -> None:
-    assert split_arguments("--name 'north east' \"$(reboot)\"") == [
-        "--name",
-        "north east",
-        "$(reboot)",
-    ]
-    assert split_arguments(None) == []
-    with pytest.raises(CannotStart, match="quotes"):
-        split_arguments("it's")

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
+
+import pytest
 
 from jobkit import scheduler
+from jobkit.artifacts import collect
+from jobkit.errors import NotFound
 from jobkit.scheduler import DUTIES, Scheduler
-from jobkit.store import duties
+from jobkit.store import duties, keepsakes
 from tests.stage import Stage
 
 
@@ -76,9 +81,9 @@ def test_a_duty_with_more_to_do_is_due_again_at_once(stage: Stage) -> None:
     now = stage.clock.now()
     calls = []
 
-    def endless(_connection: object, _now: object, _settings: object) -> bool:
+    def endless(_connection: object, _now: object, _settings: object) -> scheduler.Done:
         calls.append(1)
-        return len(calls) < 3
+        return scheduler.Done(again=len(calls) < 3)
 
     original = DUTIES["clean up"]
     DUTIES["clean up"] = scheduler.Duty(original.every, endless)
@@ -89,3 +94,25 @@ def test_a_duty_with_more_to_do_is_due_again_at_once(stage: Stage) -> None:
         DUTIES["clean up"] = original
     assert len(calls) == 3
     assert stage.clock.now() == now
+
+
+def test_artifacts_go_with_the_runs_that_left_them(stage: Stage, workplace: Path) -> None:
+    stage.job()
+    run = stage.kit.submit("sales")
+    claim = stage.claim_one()
+    left = workplace / "left"
+    left.mkdir()
+    (left / "report.txt").write_text("text", "utf-8")
+    kept = stage.kit.store.keep(claim.run_id, claim.attempt, collect(left, 1000).files)
+    stage.finish(claim)
+    with stage.kit.database.write() as connection:
+        keepsakes.add_artifacts(
+            connection, [((claim.run_id, claim.attempt), kept)], stage.clock.now()
+        )
+    assert [item.read() for item in run.artifacts()] == [b"text"]
+    stage.clock.turn(timedelta(days=31))
+    Scheduler(stage.kit.database, stage.kit.settings).step()
+    with pytest.raises(NotFound):
+        stage.kit.run(run.id)
+    with pytest.raises(NotFound):
+        stage.kit.store.read(kept[0].url)

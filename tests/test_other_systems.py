@@ -84,7 +84,7 @@ class OnWindows:
             timeout=timeout,
             grace=timedelta(seconds=2),
             lease_for=lease,
-            on_output=self.printed.append,
+            on_output=lambda text, _stream: self.printed.append(text),
             link=self.link,
         )
         self._thread = threading.Thread(target=self._wait)
@@ -92,7 +92,7 @@ class OnWindows:
 
     def _wait(self) -> None:
         self.outcome = self.child.wait()
-        self.printed.append(self.outcome.rest)
+        self.printed += [text for text, _ in self.outcome.rest]
         self.nursery.give_back(self.link)
 
     def ended(self) -> Outcome:
@@ -254,10 +254,11 @@ printed = []
 child = process.Child(
     process.Command([sys.executable, "-c", sys.argv[3]], Path.cwd(), environment,
                     memory_limit=int(sys.argv[4]) or None),
-    timeout=minute, grace=minute, lease_for=minute, on_output=printed.append)
+    timeout=minute, grace=minute, lease_for=minute, on_output=lambda *said: printed.append(said))
 done = child.wait()
-print(json.dumps({"text": "".join(printed) + done.rest, "ended_by": done.ended_by,
-                  "leftovers": done.leftovers, "most": done.max_rss_bytes}))
+text = "".join(text for text, _ in [*printed, *done.rest])
+print(json.dumps({"text": text, "ended_by": done.ended_by, "leftovers": done.leftovers,
+                  "most": done.max_rss_bytes}))
 """
 
 FAMILY = """

@@ -1,4 +1,4 @@
-"""PostgreSQL as it is on bad days, with real programs: full, promoted, crowded, behind PgBouncer.
+"""Servers and disks on bad days, with real programs: full, promoted, crowded, behind PgBouncer.
 
 Each time the programs say what is wrong, ask again, and go on; nothing is lost or doubled.
 """
@@ -88,9 +88,15 @@ def assert_nothing_broke(kit: Kit, programs: Processes) -> None:
         assert "Traceback" not in programs.said(process)
 
 
-@pytest.fixture
-def small_database(server: Postgres, disk: Disk) -> Iterator[str]:
-    """A database whose tables lie on a disk of their own."""
+@pytest.fixture(params=["sqlite", "postgresql"])
+def small_database(request: pytest.FixtureRequest, disk: Disk) -> Iterator[str]:
+    """A database that lies, with all its tables, on a disk of its own."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{disk.folder}/jobkit.db"
+        migrations.upgrade(url)
+        yield url
+        return
+    server: Postgres = request.getfixturevalue("server")
     place = disk.folder / "tables"
     place.mkdir()
     give_to_nobody(place)
@@ -103,21 +109,23 @@ def small_database(server: Postgres, disk: Disk) -> Iterator[str]:
     execute(base, "DROP TABLESPACE small")
 
 
-def test_tables_without_room_are_a_clear_message_and_the_result_waits(
+def test_a_full_disk_is_a_clear_message_and_the_result_waits_in_memory(
     small_database: str, disk: Disk, workplace: Path
 ) -> None:
-    with programs_on(small_database) as programs, jobkit.connect(small_database) as kit:
+    full = "disk is full" if small_database.startswith("sqlite") else "No space left on device"
+    spool = {"JOBKIT_SPOOL_DIR": str(disk.folder / "spool")}
+    with programs_on(small_database, **spool) as programs, jobkit.connect(small_database) as kit:
         run = waiting_run(programs, kit, workplace)
         kit.add_job("filler", "hello.py", overlap="allow", queue="nobody")
         kit.add_job("each second", "hello.py", every="1s", overlap="allow", queue="nobody")
         disk.fill()
         for count in (1000, 100, 10, 1):
-            with pytest.raises(DatabaseUnavailable, match="No space left on device"):
+            with pytest.raises(DatabaseUnavailable, match=full):
                 fill(kit, count)
         scheduler = programs.start("scheduler")
         (workplace / "go").touch()
-        until(says(programs, programs.started[0], "No space left on device"))
-        until(says(programs, scheduler, "No space left on device"))
+        until(says(programs, programs.started[0], "waits in memory"))
+        until(says(programs, scheduler, full))
         assert not ended(run)
         disk.free()
         until(lambda: ended(run))

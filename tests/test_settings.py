@@ -140,3 +140,20 @@ def test_a_url_that_cannot_be_used_says_what_to_write(url: str) -> None:
     with pytest.raises(BadInput) as error:
         Database(url)
     assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("postgresql://ada:secret@a:1,b:2/jobs", "a,b", "1,2"),
+        ("postgres://a,b:2/jobs?target_session_attrs=read-write", "a,b", ",2"),
+        ("postgresql://ada:s,t@a/jobs", "a", None),
+        ("postgresql://ada@/jobs?host=a:1&host=b:2", "a,b", "1,2"),
+    ],
+)
+def test_a_url_may_name_a_server_and_its_standbys(url: str, host: str, port: str | None) -> None:
+    opened = Database(url)
+    arguments = opened.driver_arguments()
+    assert (arguments["host"], arguments.get("port")) == (host, port)
+    assert arguments["dbname"] == "jobs"
+    assert "secret" not in opened.name

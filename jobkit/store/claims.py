@@ -25,6 +25,9 @@ LAST_OUTPUT_BYTES = 4096
 Chunk = tuple[int, datetime, str, str]
 """A piece of an attempt's output: its number, when it was read, its text and its stream."""
 
+Progress = tuple[float, str]
+"""How far an attempt says it is, 0 to 1, and its words."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -138,6 +141,8 @@ def _claim_statement() -> Any:
             lease_until=sa.bindparam("until"),
             attempt=runs.c.attempt + 1,
             error_message=None,
+            progress=None,
+            progress_text=None,
         )
         .returning(*_claimed_columns())
     )
@@ -456,8 +461,13 @@ EXPIRED = sa.and_(
 _EXPIRE = runs.update().where(EXPIRED)
 
 
-def write_output(connection: Connection, claimed: Claim, chunks: Sequence[Chunk]) -> bool:
-    """Add numbered chunks of an attempt's output, if the run is still this attempt's.
+def write_output(
+    connection: Connection,
+    claimed: Claim,
+    chunks: Sequence[Chunk],
+    progress: Progress | None = None,
+) -> bool:
+    """Add numbered chunks of an attempt's output, and its progress, if it still has the run.
 
     A repeat of chunks that are there does nothing. Returns whether the run was still ours.
     """
@@ -466,21 +476,14 @@ def write_output(connection: Connection, claimed: Claim, chunks: Sequence[Chunk]
         "fence_worker": claimed.worker_id,
         "fence_attempt": claimed.attempt,
     }
-    if connection.scalar(_OURS, fence) is None:
-        return False
-    add_output(connection, [(claimed, chunks)])
-    return True
-
-
-def tell_progress(connection: Connection, claimed: Claim, share: float, words: str) -> bool:
-    """Write how far an attempt says it is, 0 to 1; returns whether the run was still ours."""
-    fence = {
-        "fence_run": claimed.run_id,
-        "fence_worker": claimed.worker_id,
-        "fence_attempt": claimed.attempt,
-    }
-    said = {"progress": share, "progress_text": words}
-    return connection.execute(_PROGRESS, fence | said).rowcount == 1
+    if progress is None:
+        is_ours = connection.scalar(_OURS, fence) is not None
+    else:
+        said = {"progress": progress[0], "progress_text": progress[1]}
+        is_ours = connection.execute(_PROGRESS, fence | said).rowcount == 1
+    if is_ours:
+        add_output(connection, [(claimed, chunks)])
+    return is_ours
 
 
 _FENCE = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from jobkit.errors import NotFound
 from jobkit.models import attempts, jobs, output, runs, workers
 from jobkit.states import FINAL
+from jobkit.store import keepsakes
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
 CLEANUP_BATCH = 500
@@ -133,10 +135,18 @@ def worker_counts(connection: Connection) -> dict[str, int]:
     return {status: count for status, count in connection.execute(statement)}
 
 
-def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> int:
-    """Delete up to 500 runs that ended long ago, with their attempts and output.
+@dataclass(frozen=True)
+class Cleaned:
+    """Runs that were deleted, and where their artifacts are kept, which are to go as well."""
 
-    What an older system left (it names no version) is kept for ever. Returns how many went.
+    run_ids: tuple[int, ...] = ()
+    urls: tuple[str, ...] = ()
+
+
+def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Cleaned:
+    """Delete up to 500 runs that ended long ago, with their attempts, output and artifacts' rows.
+
+    What an older system left (it names no version) is kept for ever.
     """
     old = (
         sa.select(runs.c.id)
@@ -151,8 +161,9 @@ def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> int:
         .with_for_update(skip_locked=True)
     )
     ids = connection.scalars(old).all()
+    urls = keepsakes.forget(connection, ids)
     if ids:
         connection.execute(output.delete().where(output.c.dispatch_id.in_(ids)))
         connection.execute(attempts.delete().where(attempts.c.dispatch_id.in_(ids)))
         connection.execute(runs.delete().where(runs.c.id.in_(ids)))
-    return len(ids)
+    return Cleaned(tuple(ids), tuple(urls))

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
+from jobkit.artifacts import Kept, collect
 from jobkit.clock import Clock
-from jobkit.errors import CannotStart
-from jobkit.executors import process, target
+from jobkit.errors import ArtifactsUnavailable, CannotStart
 from jobkit.executors.link import Link
-from jobkit.executors.nursery import Nursery
-from jobkit.executors.process import Child, Command, Outcome
+from jobkit.executors.process import Child, Outcome
 from jobkit.settings import Settings
-from jobkit.store.claims import Chunk, Claim, Result
+from jobkit.store.claims import Claim, Result
+from jobkit.text import size
+from jobkit.worker.output import Output, WriteOutput
 from jobkit.worker.spool import Report
-
-WriteOutput = Callable[[Claim, Sequence[Chunk]], bool]
+from jobkit.worker.workshop import Prepared, Workshop
 
 
 @dataclass(frozen=True)
@@ -37,49 +34,21 @@ class Order:
     """Reading of the stopwatch before the claim was asked for."""
 
 
-class Output:
-    """Numbers the chunks of an attempt and hands them on; keeps those that nobody could take."""
-
-    def __init__(self, claim: Claim, clock: Clock, write: WriteOutput) -> None:
-        self._claim = claim
-        self._clock = clock
-        self._write = write
-        self._next = 0
-        self._kept: list[Chunk] = []
-
-    def add(self, text: str, stream: str) -> None:
-        """Take a piece of output and write it if that can be done now; never raises."""
-        self.keep(text, stream)
-        if self._write(self._claim, self._kept):
-            self._kept = []
-
-    def keep(self, text: str, stream: str) -> None:
-        """Take a piece of output that is written later, with the result."""
-        if text:
-            self._kept.append((self._next, self._clock.now(), text, stream))
-            self._next += 1
-
-    @property
-    def kept(self) -> tuple[Chunk, ...]:
-        """Chunks that are still to be written."""
-        return tuple(self._kept)
-
-
 class Attempt:
     """Executes one order in a thread of its own; may be told to end from any other."""
 
     def __init__(
         self,
         order: Order,
+        workshop: Workshop,
         settings: Settings,
         clock: Clock,
-        nursery: Nursery,
         write: WriteOutput,
     ) -> None:
         self.claim = order.claim
         self._order = order
+        self._workshop = workshop
         self._settings = settings
-        self._nursery = nursery
         self._clock = clock
         self._output = Output(order.claim, clock, write)
         self._lock = threading.Lock()
@@ -109,63 +78,73 @@ class Attempt:
     def execute(self) -> Report | None:
         """Run the child to its end; None when the run is no longer ours to report on.
 
-        1. Find the program; what cannot be found or started is an ERROR.
+        1. Put together what it is started with; what cannot be found or started is an ERROR.
         2. Start it, unless somebody ended the attempt meanwhile.
         3. Wait, while its output is handed on.
-        4. Say what it came to.
+        4. Keep the files that it left.
+        5. Say what it came to.
         """
         started_at = self._clock.now()
         try:
-            command = self._command()
-            with self._host() as link:
-                child = self._start(command, link)
-                outcome = child.wait() if child is not None else None
+            with self._workshop.prepared(self.claim, self._order.definition) as prepared:
+                return self._run(prepared, started_at)
         except CannotStart as error:
             return self._report(started_at, "error", error=str(error))
-        if outcome is None:
-            why = self._told[0] if self._told else "release"
-            return None if why == "lease" else self._report(started_at, why)
-        if outcome.ended_by == "lease" or (self._told and self._told[0] == "lease"):
+
+    def _run(self, prepared: Prepared, started_at: datetime) -> Report | None:
+        recorder = self._workshop.recorder
+        begun = recorder.begin(prepared.subject, prepared.secrets)
+        with self._host(prepared) as link:
+            child = self._start(prepared, link)
+            outcome = child.wait() if child is not None else None
+        why = self._told[0] if self._told else "release"
+        if (outcome.ended_by if outcome is not None else why) == "lease" or (
+            self._told is not None and why == "lease"
+        ):
             return None
-        return self._conclude(started_at, outcome)
+        if outcome is None:
+            return self._report(started_at, why)
+        artifacts = self._keep(prepared)
+        provenance = recorder.finish(begun)
+        report = self._conclude(started_at, outcome, provenance.document)
+        return replace(report, artifacts=artifacts, packages=provenance.packages)
 
     @contextmanager
-    def _host(self) -> Iterator[Link]:
-        link = self._nursery.take()
+    def _host(self, prepared: Prepared) -> Iterator[Link]:
+        nursery = self._workshop.nursery
+        link = nursery.take(modules=prepared.modules if prepared.command.warm else ())
         try:
             yield link
         finally:
-            self._nursery.give_back(link)
+            nursery.give_back(link)
 
-    def _command(self) -> Command:
-        definition = self._order.definition
-        found = target.resolve(definition["script_path"], _roots(self._settings.script_roots))
-        arguments = target.split_arguments(definition.get("script_args"))
-        environment = process.child_environment(
-            process.inheritable(os.environ, self._settings.env_allow),
-            run_id=self.claim.run_id,
-            attempt=self.claim.attempt,
-            scheduled_for=self.claim.scheduled_for,
-            worker_id=self.claim.worker_id,
-            params=self.claim.params or {},
-        )
-        argv = target.command(found, arguments)
-        is_python = argv[0] == sys.executable and definition.get("isolation") != "fresh"
-        return Command(argv, found.root, environment, warm=tuple(argv[1:]) if is_python else None)
-
-    def _start(self, command: Command, link: Link) -> Child | None:
+    def _start(self, prepared: Prepared, link: Link) -> Child | None:
         with self._lock:
             if self._told is not None:
                 return None
             self._child = Child(
-                command,
+                prepared.command,
                 timeout=self._timeout,
                 grace=self._settings.kill_grace,
                 lease_for=self._lease_left(),
                 on_output=self._output.add,
+                on_fact=self._output.learn,
+                secrets=prepared.secrets,
                 link=link,
             )
             return self._child
+
+    def _keep(self, prepared: Prepared) -> tuple[Kept, ...]:
+        """Keep what the script left in its folder; what cannot be kept is said in its output."""
+        found = collect(prepared.artifacts, self._settings.artifacts_limit)
+        said = found.left_out
+        try:
+            kept = self._workshop.store.keep(*self.key, found.files)
+        except ArtifactsUnavailable as error:
+            kept, said = [], f"{len(found.files)} artifacts are lost. {error}"
+        if said:
+            self._output.keep(f"jobkit: {said}\n")
+        return tuple(kept)
 
     @property
     def _timeout(self) -> timedelta:
@@ -175,7 +154,9 @@ class Attempt:
     def _lease_left(self) -> timedelta:
         return timedelta(seconds=max(0.0, self._lease_ends - self._clock.elapsed()))
 
-    def _conclude(self, started_at: datetime, outcome: Outcome) -> Report:
+    def _conclude(
+        self, started_at: datetime, outcome: Outcome, provenance: dict[str, Any]
+    ) -> Report:
         for text, stream in outcome.rest:
             self._output.keep(text, stream)
         measures = {
@@ -184,31 +165,34 @@ class Attempt:
             "output_bytes": outcome.output_bytes,
             "omitted_bytes": outcome.omitted_bytes,
             "log_output": outcome.tail,
+            "signal": outcome.signal,
+            "metrics": self._output.metrics or None,
+            "result": self._output.result,
+            "provenance": provenance | {"isolation": "warm" if outcome.is_warm else "fresh"},
         }
+        ended_by = "exit" if outcome.ended_by == "memory" else outcome.ended_by
         return self._report(
             started_at,
-            "error" if outcome.error or outcome.ended_by == "lost" else outcome.ended_by,
+            "error" if outcome.error or ended_by == "lost" else ended_by,
             exit_code=outcome.exit_code,
-            error=_explain(outcome, self._timeout),
+            error=self._explain(outcome),
             measures=measures,
         )
+
+    def _explain(self, outcome: Outcome) -> str:
+        if outcome.error:
+            return outcome.error
+        if outcome.ended_by == "lost":
+            return "the process that watched the script was killed"
+        if outcome.ended_by == "memory":
+            limit = self._order.definition.get("memory_limit_bytes")
+            return f"used {size(outcome.max_rss_bytes)}, more than its limit of {size(limit)}"
+        if outcome.ended_by == "timeout":
+            return f"ended at its timeout of {self._timeout.total_seconds():g} s"
+        if outcome.signal:
+            return f"ended by signal {outcome.signal}"
+        return f"exit code {outcome.exit_code}"
 
     def _report(self, started_at: datetime, ended_by: str, **more: Any) -> Report:
         result = Result(ended_by, started_at, self._clock.now(), **more)
         return Report(self.claim, result, self._output.kept)
-
-
-def _roots(roots: Sequence[Path]) -> list[Path]:
-    return [root.expanduser().absolute() for root in roots]
-
-
-def _explain(outcome: Outcome, timeout: timedelta) -> str:
-    if outcome.error:
-        return outcome.error
-    if outcome.ended_by == "lost":
-        return "the process that watched the script was killed"
-    if outcome.ended_by == "timeout":
-        return f"ended at its timeout of {timeout.total_seconds():g} s"
-    if outcome.signal:
-        return f"ended by signal {outcome.signal}"
-    return f"exit code {outcome.exit_code}"

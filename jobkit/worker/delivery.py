@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
-from jobkit.store import claims
+from jobkit.store import claims, keepsakes
 from jobkit.wakeups import notify
 from jobkit.worker.attempt import Order
 from jobkit.worker.spool import Report
@@ -89,7 +89,7 @@ class Delivery:
         try:
             orders = self._write([parcel.report for parcel in group])
         except DatabaseUnavailable as error:
-            log.warning("%d results wait on disk. %s", len(group), error)
+            log.warning("%d results wait. %s", len(group), error)
             is_written = False
         for parcel in group:
             parcel.is_written = is_written
@@ -112,5 +112,10 @@ class Delivery:
             won = claims.finish(connection, done, self._database.clock.now(), self._rng)
             said = [(it.claim, it.chunks) for it in reports if it.key in won]
             claims.add_output(connection, said)
+            ours = [report for report in reports if report.key in won]
+            now = self._database.clock.now()
+            keepsakes.add_artifacts(connection, [(it.key, it.artifacts) for it in ours], now)
+            sets = [it.packages for it in ours if it.packages is not None]
+            keepsakes.add_packages(connection, sets, now)
             notify(connection)
             return list(take_next(connection, len(won)))

@@ -18,18 +18,17 @@ from sqlalchemy.engine import Connection
 
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
-from jobkit.executors.nursery import Nursery
-from jobkit.executors.process import inheritable
 from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
 from jobkit.store import claims, workers
-from jobkit.store.claims import Chunk, Claim, Renewal
+from jobkit.store.claims import Chunk, Claim, Progress, Renewal
 from jobkit.wakeups import Alarm, Watch
 from jobkit.worker.attempt import Attempt, Order
 from jobkit.worker.claiming import Claiming
 from jobkit.worker.delivery import Delivery
 from jobkit.worker.heartbeat import Heartbeat, Standing
 from jobkit.worker.spool import Report, Spool
+from jobkit.worker.workshop import Workshop
 
 log = logging.getLogger("jobkit.worker")
 
@@ -59,7 +58,6 @@ class Worker:
         self._until_idle = until_idle
         spread = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._delivery = Delivery(database, spread, self._take_next, self._begin)
-        self._nursery = Nursery(inheritable(os.environ, settings.env_allow), settings.preload)
         self._lock = threading.Lock()
         self._held: dict[tuple[int, int], Attempt] = {}
         self._threads: set[threading.Thread] = set()
@@ -72,6 +70,7 @@ class Worker:
         self._processed = 0
         self._output_again_at = 0.0
         url = database.url.render_as_string(hide_password=False)
+        self._workshop = Workshop(settings, url)
         self._spool = Spool(settings.spool_dir.expanduser(), url)
         self._heartbeat = Heartbeat(
             Database(url),
@@ -99,12 +98,13 @@ class Worker:
         6. Deliver what is left, and sign off.
         """
         sweep_dead_workers()
+        self._workshop.tidy()
         self._register()
         if self._stopping.is_set():
             return
         self._heartbeat.start()
         watch = Watch(self.database)
-        threading.Thread(target=self._nursery.warm_up, name="warm-up", daemon=True).start()
+        threading.Thread(target=self._workshop.nursery.warm_up, name="warm-up", daemon=True).start()
         self.ready.set()
         try:
             while not self._is_over():
@@ -182,7 +182,7 @@ class Worker:
 
     def _begin(self, order: Order) -> None:
         attempt = Attempt(
-            order, self.settings, self.database.clock, self._nursery, self._write_output
+            order, self._workshop, self.settings, self.database.clock, self._write_output
         )
         thread = threading.Thread(
             target=self._execute, args=(attempt,), name=f"run-{order.claim.run_id}", daemon=True
@@ -222,13 +222,15 @@ class Worker:
             self._processed += 1
         self._heartbeat.hint()
 
-    def _write_output(self, claim: Claim, chunks: Sequence[Chunk]) -> bool:
+    def _write_output(
+        self, claim: Claim, chunks: Sequence[Chunk], progress: Progress | None
+    ) -> bool:
         clock = self.database.clock
         if clock.elapsed() < self._output_again_at:
             return False
         try:
             with self.database.write() as connection:
-                claims.write_output(connection, claim, chunks)
+                claims.write_output(connection, claim, chunks, progress)
         except DatabaseUnavailable:
             self._output_again_at = clock.elapsed() + OUTPUT_PAUSE_SECONDS
             return False
@@ -339,7 +341,7 @@ class Worker:
         for thread in threads:
             thread.join()
         self._heartbeat.stop()
-        self._nursery.close()
+        self._workshop.nursery.close()
         try:
             self._deliver_kept()
             with self.database.write() as connection:

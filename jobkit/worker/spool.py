@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jobkit.artifacts import Kept
+from jobkit.executors.packages import PackageSet
 from jobkit.store.claims import Chunk, Claim, Result
 
 log = logging.getLogger("jobkit.worker")
@@ -29,6 +31,9 @@ class Report:
     claim: Claim
     result: Result
     chunks: tuple[Chunk, ...]
+    artifacts: tuple[Kept, ...] = ()
+    packages: PackageSet | None = None
+    """The packages that it ran on, unless they are in the database already."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -130,4 +135,12 @@ def _decode(document: dict[str, Any]) -> Report:
         (seq, datetime.fromisoformat(at), text, *(stream or ("output",)))
         for seq, at, text, *stream in document["chunks"]
     )
-    return Report(Claim(**claim), Result(**result), chunks)
+    artifacts = tuple(Kept(**fields) for fields in document.get("artifacts", ()))
+    packages = document.get("packages")
+    return Report(
+        Claim(**claim),
+        Result(**result),
+        chunks,
+        artifacts,
+        PackageSet(**packages) if packages else None,
+    )

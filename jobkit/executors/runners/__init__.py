@@ -1,0 +1,1 @@
+"""Programs that run in the child: they import what they need themselves."""

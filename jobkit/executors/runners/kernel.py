@@ -1,0 +1,190 @@
+"""Cells by a kernel: other languages, and notebooks that ask for one."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from traitlets import Any as AnyTrait
+
+from jobkit.executors.runners.cells import KEPT_BYTES, Narrator
+from jobkit.executors.runners.document import (
+    BadNotebook,
+    Document,
+    language,
+    mark_failed,
+    to_execute,
+)
+
+LOOK_SECONDS = 0.1
+START_SECONDS = 60
+
+
+class KernelDied(Exception):
+    """The kernel is gone; `exit_code` is what this process shall end with."""
+
+    def __init__(self, code: int) -> None:
+        if code == -signal.SIGKILL:
+            reason = "the kernel was killed, probably out of memory"
+        elif code < 0:
+            reason = f"the kernel was killed by signal {-code}"
+        else:
+            reason = f"the kernel ended by itself with exit code {code}"
+        super().__init__(reason)
+        self.exit_code = 128 - code if code < 0 else 1
+
+
+class Client(NotebookClient):
+    """Passes a kernel's messages on as they come; keeps long output out of the notebook."""
+
+    narrator = AnyTrait()
+    kept = 0
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        content, kind = msg["content"], msg["msg_type"]
+        if kind == "stream":
+            self.narrator.stream(content["name"], content["text"])
+            content["text"] = content["text"][: max(0, KEPT_BYTES - self.kept)]
+            self.kept += len(content["text"])
+            if not content["text"]:
+                return None
+        elif kind in ("display_data", "update_display_data", "execute_result"):
+            what = "result" if kind == "execute_result" else "display"
+            self.narrator.output(what, str(content["data"].get("text/plain", "")))
+        elif kind == "error":
+            self.narrator.output("error", "\n".join(content["traceback"]))
+        return super().process_message(msg, cell, cell_index)
+
+
+class Session:
+    """Runs the cells of a notebook by its kernel."""
+
+    def __init__(self, narrator: Narrator, save: Callable[[Document], None]) -> None:
+        self._narrator = narrator
+        self._save = save
+        self.is_ended = False
+        """Whether it was asked to end."""
+        self._task: asyncio.Task[bool] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def end(self) -> None:
+        """Stop waiting for the running cell; called by the handler of a signal."""
+        self.is_ended = True
+        if self._task is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+    def execute(self, document: Document) -> bool:
+        """Run all cells up to the first that fails; say whether none did.
+
+        KernelDied as soon as the kernel is gone; BadNotebook when there is no such kernel.
+        """
+        notebook = nbformat.from_dict(document)
+        try:
+            return asyncio.run(self._execute(notebook))
+        finally:
+            document.clear()
+            document.update(notebook)
+
+    async def _execute(self, notebook: Any) -> bool:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        with tempfile.TemporaryDirectory(prefix="jobkit-", ignore_cleanup_errors=True) as folder:
+            manager = _manager(notebook, Path(folder))
+            client = Client(notebook, km=manager, timeout=None, narrator=self._narrator)
+            client.startup_timeout = START_SECONDS
+            try:
+                async with client.async_setup_kernel():
+                    _keep_our_handlers(self._loop, self.end)
+                    return await self._execute_all(client, manager)
+            except NoSuchKernel as error:
+                raise BadNotebook(
+                    f"There is no kernel {error.name!r} here. Install it, or run the notebook "
+                    "on a worker that has it."
+                ) from None
+            finally:
+                await _shut_down(client, manager)
+
+    async def _execute_all(self, client: Client, manager: AsyncKernelManager) -> bool:
+        cells = client.nb["cells"]
+        death = asyncio.create_task(_death(manager))
+        try:
+            for index, cell in enumerate(cells):
+                if not to_execute(cell):
+                    continue
+                self._narrator.start(cell, index, len(cells))
+                client.kept, ok = 0, False
+                try:
+                    ok = await _execute_one(client, cell, index, death)
+                finally:
+                    if not ok:
+                        mark_failed(cell)
+                    self._narrator.end(ok)
+                if not ok:
+                    return False
+                self._save(client.nb)
+            return True
+        finally:
+            death.cancel()
+
+
+async def _execute_one(client: Client, cell: Any, index: int, death: asyncio.Task[int]) -> bool:
+    running = asyncio.create_task(client.async_execute_cell(cell, index))
+    try:
+        await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise KernelDied(death.result())
+        await running
+    except CellExecutionError:
+        return False
+    except DeadKernelError:
+        raise KernelDied(await death) from None
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await running
+    return True
+
+
+async def _death(manager: AsyncKernelManager) -> int:
+    """Wait for the kernel's end and return how it ended, as `Popen.returncode` says it."""
+    while True:
+        provisioner = manager.provisioner
+        code = 0 if provisioner is None else await provisioner.poll()
+        if code is not None:
+            return int(code)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _manager(notebook: Any, folder: Path) -> AsyncKernelManager:
+    """Return a kernel's manager; its sockets are files of a private folder where that works."""
+    spec = notebook["metadata"].get("kernelspec", {})
+    name = spec.get("name") or ("python3" if language(notebook) == "python" else language(notebook))
+    manager = AsyncKernelManager(kernel_name=name)
+    manager.connection_file = str(folder / "kernel.json")
+    if sys.platform != "win32":
+        manager.transport = "ipc"
+        manager.ip = str(folder / "kernel")
+    return manager
+
+
+def _keep_our_handlers(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
+    with suppress(NotImplementedError, RuntimeError):
+        loop.add_signal_handler(signal.SIGTERM, end)
+
+
+async def _shut_down(client: Client, manager: AsyncKernelManager) -> None:
+    with suppress(Exception):
+        if client.kc is not None:
+            client.kc.stop_channels()
+        if manager.has_kernel:
+            await manager.shutdown_kernel(now=True)

@@ -1,0 +1,198 @@
+"""Where attempts are put together: what a worker executes with, by its own configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jobkit.artifacts import Store, default_url, open_store
+from jobkit.errors import CannotStart
+from jobkit.executors import kinds, process, secrets, source, target
+from jobkit.executors.kinds import Launch, Task
+from jobkit.executors.nursery import Nursery
+from jobkit.executors.process import Command
+from jobkit.executors.provenance import Recorder, Subject
+from jobkit.executors.target import Target
+from jobkit.settings import Settings
+from jobkit.store.claims import Claim
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that an attempt is started with."""
+
+    command: Command
+    modules: tuple[str, ...]
+    """What a forked interpreter should have imported before."""
+    artifacts: Path
+    """The folder in which the script may leave files."""
+    secrets: tuple[str, ...]
+    """Values to be masked in its output."""
+    subject: Subject
+
+
+class Workshop:
+    """Puts attempts together for one worker; safe for many threads.
+
+    The worker's own settings have the last word: what the database names outside of them is not
+    run, and CannotStart says why.
+    """
+
+    def __init__(self, settings: Settings, database_url: str) -> None:
+        self._settings = settings
+        self._roots = [root.expanduser().absolute() for root in settings.script_roots]
+        self._inherited = process.inheritable(os.environ, settings.env_allow)
+        # What scripts may not inherit they may not ask for as a secret either.
+        self._secrets = self._inherited | {
+            name: value for name, value in os.environ.items() if name.startswith("JOBKIT_SECRET_")
+        }
+        self._folder = settings.spool_dir.expanduser() / "attempts"
+        self._sources = settings.spool_dir.expanduser() / "sources"
+        self.nursery = Nursery(self._inherited, settings.preload)
+        self.recorder = Recorder(self._inherited)
+        self.store: Store = open_store(settings.artifacts_url or default_url(database_url))
+
+    def tidy(self) -> None:
+        """Remove what a worker of this machine left that was killed."""
+        for folder in self._folder.glob("*-*-*"):
+            pid = folder.name.partition("-")[0]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def prepared(self, claim: Claim, definition: Mapping[str, Any]) -> Iterator[Prepared]:
+        """Make what an attempt starts with, and a folder of its own that goes when it has ended.
+
+        1. Find what it runs: the text that the job carries, or a file below a script root.
+        2. Let its kind say how, with an interpreter that this worker allows.
+        3. Resolve its secrets; make its folder.
+        4. Put its environment together.
+        """
+        script, function = target.split_function(definition["script_path"])
+        found = self._target(definition, script)
+        allowed = self._settings.kinds or None
+        kind = kinds.kind_of(definition["script_path"], definition.get("kind"), allowed)
+        arguments = target.split_arguments(definition.get("script_args"))
+        python = self._python(definition.get("python"), found)
+        task = Task(found, tuple(arguments), claim.params or {}, python, function)
+        launch = kind.launch(task)
+        named: Sequence[str] = definition.get("secrets") or ()
+        values = secrets.resolve(named, self._secrets, self._settings.secrets_dir)
+        with self._made(claim) as folder:
+            secrets.place(values, folder / "secrets")
+            # A secret is a variable only where the job asks for that.
+            inherited = {k: v for k, v in self._inherited.items() if k not in values}
+            environment = process.child_environment(
+                inherited
+                | dict(launch.env)
+                | (definition.get("variables") or {})
+                | secrets.variables(named, values)
+                | {
+                    "JOBKIT_ARTIFACTS": str(folder / "artifacts"),
+                    "JOBKIT_SECRETS": str(folder / "secrets"),
+                },
+                run_id=claim.run_id,
+                attempt=claim.attempt,
+                scheduled_for=claim.scheduled_for,
+                worker_id=claim.worker_id,
+                params=claim.params or {},
+            )
+            command = self._command(definition, found, launch, environment)
+            subject = Subject(
+                script=found.path if definition.get("source") is None else Path(found.name),
+                sha256=found.sha256,
+                kind=kind.name,
+                isolation="warm" if command.warm else "fresh",
+                interpreter=str(python) if kind.name not in ("shell", "program") else None,
+                params=claim.params or {},
+                variables=tuple(environment),
+            )
+            modules = launch.warm.preload if launch.warm else ()
+            yield Prepared(command, modules, folder / "artifacts", tuple(values.values()), subject)
+
+    def _target(self, definition: Mapping[str, Any], script: str) -> Target:
+        text = definition.get("source")
+        if text is None:
+            return target.resolve(script, self._roots)
+        return source.target(text, script, self._sources, self._roots[0].resolve())
+
+    def _python(self, named: str | None, found: Target) -> Path:
+        """Return the interpreter that a job names, if this worker allows it."""
+        if named is None:
+            return Path(sys.executable)
+        path = found.cwd / Path(named).expanduser()
+        for allowed in self._settings.interpreters:
+            if allowed == "*" or path.is_relative_to(Path(allowed).expanduser().absolute()):
+                return path
+        if path == Path(sys.executable):
+            return path
+        raise CannotStart(
+            f"The job wants the interpreter {path}, which this worker does not allow.",
+            "Name it, or its virtual environment, in the worker's JOBKIT_INTERPRETERS.",
+        )
+
+    def _command(
+        self,
+        definition: Mapping[str, Any],
+        found: Target,
+        launch: Launch,
+        environment: dict[str, str],
+    ) -> Command:
+        identity = found.identity
+        is_warm = launch.warm is not None and definition.get("isolation") != "fresh"
+        return Command(
+            list(launch.argv),
+            self._working_dir(definition.get("working_dir"), found),
+            environment,
+            warm=(str(launch.warm.script), *launch.warm.arguments)
+            if is_warm and launch.warm
+            else None,
+            nice=definition.get("nice") or 0,
+            memory_limit=definition.get("memory_limit_bytes"),
+            identity=(
+                str(found.path),
+                identity.device,
+                identity.inode,
+                identity.mtime_ns,
+                identity.size,
+            ),
+        )
+
+    def _working_dir(self, named: str | None, found: Target) -> Path:
+        if named is None:
+            return found.cwd
+        path = (found.cwd / named).resolve()
+        if not any(path.is_relative_to(root.resolve()) for root in self._roots):
+            raise CannotStart(
+                f"The working directory {path} lies outside the script roots.",
+                "Name a folder below one of them.",
+            )
+        if not path.is_dir():
+            raise CannotStart(f"The working directory {path} does not exist.", "Make it.")
+        return path
+
+    @contextmanager
+    def _made(self, claim: Claim) -> Iterator[Path]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            prefix = f"{os.getpid()}-{claim.run_id}-{claim.attempt}-"
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._folder))
+            (folder / "artifacts").mkdir(mode=0o700)
+        except OSError as error:
+            raise CannotStart(
+                f"No folder for the attempt: {error.strerror}: {error.filename}.",
+                "Make room, or name another place in JOBKIT_SPOOL_DIR.",
+            ) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
