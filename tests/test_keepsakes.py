@@ -165,7 +165,7 @@ def test_facts_come_with_attempts_and_runs(done: Stage) -> None:
     done.kit.submit("sales")
     claim = done.claim_one()
     with done.kit.database.write() as connection:
-        assert claims.tell_progress(connection, claim, 0.25, "north")
+        assert claims.write_output(connection, claim, [], (0.25, "north"))
     run = done.kit.run(claim.run_id)
     assert (run.progress, run.progress_text) == (0.25, "north")
 

@@ -131,8 +131,8 @@ def fill_in(stage: Stage, claim: Claim, share: float = 0.42) -> None:
     now = stage.clock.now()
     chunks = [(seq, now, json.dumps(event) + "\n", "cell") for seq, event in enumerate(told)]
     with stage.kit.database.write() as connection:
-        assert claims.tell_progress(connection, claim, share, f"the north {ATTACK}")
-        assert claims.write_output(connection, claim, chunks)
+        told_of = (share, f"the north {ATTACK}")
+        assert claims.write_output(connection, claim, chunks, told_of)
 
 
 @pytest.mark.parametrize("path", ["/runs/1", "/runs/2"])
@@ -412,10 +412,9 @@ def test_a_running_notebook_is_followed_to_its_end_without_a_reload(
     expect(page.locator(".cells > li")).to_have_count(3)
     claim = Claim(**vars_of(left, 2))
     with left.kit.database.write() as connection:
-        assert claims.tell_progress(connection, claim, 0.9, "the south")
         ended = json.dumps({"id": "c", "kind": "end", "ok": True, "seconds": 3})
         chunk = (7, left.clock.now(), ended + "\n", "cell")
-        assert claims.write_output(connection, claim, [chunk])
+        assert claims.write_output(connection, claim, [chunk], (0.9, "the south"))
     expect(page.locator("progress")).to_have_attribute("value", "0.9")
     expect(page.locator(".cells > li").last).to_contain_text("completed train() 3 s")
     leave(left, claim, {"note.txt": b"found"}, tmp_path)
