@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 LONGEST_TEXT = 4000
-BROKEN = ("failed", "error")
+Number = TypeVar("Number", int, float)
 
 
 @dataclass
 class Cell:
     """A cell of a notebook and how far it is."""
 
-    id: str
+    number: int
+    """From 1, as it stands in the notebook."""
+    of: int
+    """How many cells the notebook has."""
     state: str
     """running, done, failed."""
     started_at: datetime
-    ended_at: datetime | None = None
     seconds: float | None = None
     """How long it took, once it has ended."""
     source: str = ""
     """The beginning of its code."""
     text: str = ""
     """The beginning of what it showed, as text."""
+    error: str = ""
+    """Its traceback."""
 
 
 def read_cells(chunks: Iterable[tuple[datetime, str]], *, has_ended: bool) -> list[Cell]:
     """Put cells together from chunks of events, one JSON document a line, in their order.
 
-    An event names its cell (`id`) and its `kind`: start, output or end; `text` is the code of a
-    start and else what was shown, `status` how it ended. A cell that still runs when its attempt
-    `has_ended` has failed.
+    An event names its cell (`id`, `index`, `of`) and its `kind`: start with the source as `text`;
+    output with what is shown, `output` says how; end with `ok` and `seconds`. A cell that still
+    runs when its attempt `has_ended` has failed.
     """
     cells: dict[str, Cell] = {}
     for at, event in _events(chunks):
         name = str(event.get("id", ""))
         if event.get("kind") == "start" or name not in cells:
-            cells[name] = Cell(name, "running", at)
+            number = _number(event.get("index"), len(cells)) + 1
+            cells[name] = Cell(number, _number(event.get("of"), 0), "running", at)
         _take(cells[name], event, at)
     for cell in cells.values():
         if has_ended and cell.state == "running":
@@ -50,7 +56,7 @@ def read_cells(chunks: Iterable[tuple[datetime, str]], *, has_ended: bool) -> li
 
 def _events(chunks: Iterable[tuple[datetime, str]]) -> Iterator[tuple[datetime, dict[str, Any]]]:
     for at, text in chunks:
-        for line in text.splitlines():
+        for line in text.split("\n"):  # JSON may hold what else ends lines of text
             try:
                 event = json.loads(line)
             except (ValueError, RecursionError):  # a script may print what looks like one
@@ -60,17 +66,19 @@ def _events(chunks: Iterable[tuple[datetime, str]]) -> Iterator[tuple[datetime, 
 
 
 def _take(cell: Cell, event: dict[str, Any], at: datetime) -> None:
-    kind, text, status = event.get("kind"), event.get("text"), event.get("status")
-    if kind == "start" and isinstance(text, str):
+    kind, said = event.get("kind"), event.get("text")
+    text = said if isinstance(said, str) else ""
+    if kind == "start":
         cell.source = text[:LONGEST_TEXT]
-    elif isinstance(text, str):
+    elif kind == "output" and event.get("output") == "error":
+        cell.error = text[-LONGEST_TEXT:]
+    elif kind == "output":
         cell.text = (cell.text + text)[:LONGEST_TEXT]
-    if kind == "error" or status in BROKEN:
-        cell.state = "failed"
-    if kind == "end":
-        cell.ended_at = at
-        cell.state = "failed" if cell.state == "failed" else "done"
-        told = event.get("seconds")
-        cell.seconds = (at - cell.started_at).total_seconds()
-        if isinstance(told, int | float) and not isinstance(told, bool):
-            cell.seconds = float(told)
+    elif kind == "end":
+        cell.state = "failed" if event.get("ok") is False else "done"
+        cell.seconds = _number(event.get("seconds"), (at - cell.started_at).total_seconds())
+
+
+def _number(value: Any, otherwise: Number) -> Number:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return type(otherwise)(value) if is_number and math.isfinite(value) else otherwise

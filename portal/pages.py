@@ -93,6 +93,7 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
         number=number,
         first_line=lambda value: plain(value).strip().partition("\n")[0][:LONGEST_LINE],
         first_lines=first_lines,
+        last_lines=last_lines,
     )
     app.jinja_env.tests["long"] = is_long
     app.jinja_env.globals["counts"] = lambda: _counts(kit)
@@ -126,9 +127,20 @@ def number(value: float) -> str:
 
 def first_lines(said: str) -> str:
     """Return the first lines of a longer text."""
-    lines = plain(said).strip("\n").splitlines()
+    lines = _lines(said)
     more = "\n…" if len(lines) > MOST_LINES else ""
-    return "\n".join(line[:LONGEST_LINE] for line in lines[:MOST_LINES]) + more
+    return "\n".join(lines[:MOST_LINES]) + more
+
+
+def last_lines(said: str) -> str:
+    """Return the last lines of a longer text, where a traceback says what is wrong."""
+    lines = _lines(said)
+    more = "…\n" if len(lines) > MOST_LINES else ""
+    return more + "\n".join(lines[-MOST_LINES:])
+
+
+def _lines(said: str) -> list[str]:
+    return [line[:LONGEST_LINE] for line in plain(said).strip("\n").splitlines()]
 
 
 def plain(output: str) -> str:

@@ -165,7 +165,7 @@ def test_facts_come_with_attempts_and_runs(done: Stage) -> None:
     done.kit.submit("sales")
     claim = done.claim_one()
     with done.kit.database.write() as connection:
-        assert claims.tell_progress(connection, claim, 0.25, "north")
+        assert claims.write_output(connection, claim, [], (0.25, "north"))
     run = done.kit.run(claim.run_id)
     assert (run.progress, run.progress_text) == (0.25, "north")
 
@@ -210,34 +210,37 @@ def test_without_a_setting_artifacts_lie_beside_the_file(
 
 def events(*documents: Any) -> list[tuple[Any, str]]:
     return [
-        (MONDAY + timedelta(seconds=number), json.dumps(document) + "\n")
+        (MONDAY + timedelta(seconds=number), json.dumps(document, ensure_ascii=False) + "\n")
         for number, document in enumerate(documents)
     ]
 
 
 def test_cells_are_put_together_from_their_events() -> None:
     told = events(
-        {"id": "a", "kind": "start", "text": "load()"},
-        {"id": "a", "kind": "output", "text": "one\n"},
-        {"id": "a", "kind": "output", "text": "two\n"},
-        {"id": "a", "kind": "end", "seconds": 2.5},
-        {"id": "b", "kind": "start", "text": "1 / 0"},
-        {"id": "b", "kind": "error", "text": "ZeroDivisionError"},
-        {"id": "b", "kind": "end"},
-        {"id": "c", "kind": "start"},
+        {"id": "a", "index": 1, "of": 4, "kind": "start", "text": "load()"},
+        {"id": "a", "index": 1, "of": 4, "kind": "output", "output": "stdout", "text": "one\n"},
+        {"id": "a", "kind": "output", "output": "result", "text": "two\u2028three"},
+        {"id": "a", "kind": "end", "ok": True, "seconds": 2.5},
+        {"id": "b", "index": 2, "of": 4, "kind": "start", "text": "1 / 0"},
+        {"id": "b", "kind": "output", "output": "error", "text": "ZeroDivisionError"},
+        {"id": "b", "kind": "end", "ok": False},
+        {"id": "c", "index": 3, "of": 4, "kind": "start"},
     )
     cells = read_cells(told, has_ended=False)
-    assert [(cell.state, cell.seconds, cell.source, cell.text) for cell in cells] == [
-        ("done", 2.5, "load()", "one\ntwo\n"),
-        ("failed", 2.0, "1 / 0", "ZeroDivisionError"),
-        ("running", None, "", ""),
+    found = [(it.number, it.of, it.state, it.seconds, it.source, it.text, it.error) for it in cells]
+    assert found == [
+        (2, 4, "done", 2.5, "load()", "one\ntwo\u2028three", ""),
+        (3, 4, "failed", 2.0, "1 / 0", "", "ZeroDivisionError"),
+        (4, 4, "running", None, "", "", ""),
     ]
     assert [cell.state for cell in read_cells(told, has_ended=True)] == ["done", "failed", "failed"]
 
 
 def test_what_only_looks_like_an_event_is_left_out() -> None:
-    chunks = [(MONDAY, 'no json\n[1]\n"x"\n{"kind": "output", "text": 3}\n' + "[" * 100_000)]
-    assert [(cell.id, cell.text) for cell in read_cells(chunks, has_ended=True)] == [("", "")]
+    odd = '{"kind": "end", "text": 3, "index": "x", "of": true, "seconds": NaN}'
+    chunks = [(MONDAY, f'no json\n[1]\n"x"\n{odd}\n' + "[" * 100_000)]
+    (cell,) = read_cells(chunks, has_ended=True)
+    assert (cell.number, cell.of, cell.state, cell.seconds, cell.text) == (1, 0, "done", 0.0, "")
 
 
 def test_events_are_no_output_and_output_is_no_event(stage: Stage) -> None:

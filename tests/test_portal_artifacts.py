@@ -116,17 +116,23 @@ def fill_in(stage: Stage, claim: Claim, share: float = 0.42) -> None:
     told: list[dict[str, Any]] = [
         {"id": "a", "kind": "start", "text": f"load()  # {ATTACK}\nmore"},
         {"id": "a", "kind": "output", "text": "".join(f"line {n}\n" for n in range(9))},
-        {"id": "a", "kind": "end", "seconds": 2.5},
+        {"id": "a", "kind": "end", "ok": True, "seconds": 2.5},
         {"id": "b", "kind": "start", "text": "1 / 0"},
-        {"id": "b", "kind": "error", "text": "\x1b[31mZeroDivisionError\x1b[0m"},
-        {"id": "b", "kind": "end", "seconds": 0.1},
+        {
+            "id": "b",
+            "kind": "output",
+            "output": "error",
+            "text": "\x1b[31mZeroDivisionError\x1b[0m",
+        },
+        {"id": "b", "kind": "end", "ok": False, "seconds": 0.1},
         {"id": "c", "kind": "start", "text": "train()"},
     ]
+    told = [{**event, "index": "abc".index(event["id"]), "of": 5} for event in told]
     now = stage.clock.now()
     chunks = [(seq, now, json.dumps(event) + "\n", "cell") for seq, event in enumerate(told)]
     with stage.kit.database.write() as connection:
-        assert claims.tell_progress(connection, claim, share, f"the north {ATTACK}")
-        assert claims.write_output(connection, claim, chunks)
+        told_of = (share, f"the north {ATTACK}")
+        assert claims.write_output(connection, claim, chunks, told_of)
 
 
 @pytest.mark.parametrize("path", ["/runs/1", "/runs/2"])
@@ -173,11 +179,13 @@ def vars_of(stage: Stage, run_id: int) -> dict[str, Any]:
 def test_cells_of_a_running_notebook_are_listed(client: FlaskClient) -> None:
     for headers in ({}, HTMX):
         said = " ".join(re.sub(r"<[^>]*>", " ", body(client, "/runs/2", **headers)).split())
-        assert "1 ✓ completed load() # &lt;script&gt;alert(1)&lt;/script&gt; 2.5 s line 0" in said
+        assert (
+            "1 of 5 ✓ completed load() # &lt;script&gt;alert(1)&lt;/script&gt; 2.5 s line 0" in said
+        )
         assert "line 3 …" in said
         assert "line 4" not in said
-        assert "2 ✕ failed 1 / 0 100 ms ZeroDivisionError" in said
-        assert "3 ▶ running train()" in said
+        assert "2 of 5 ✕ failed 1 / 0 100 ms ZeroDivisionError" in said
+        assert "3 of 5 ▶ running train() started just now" in said
 
 
 def test_artifacts_are_listed_with_size_and_download(client: FlaskClient) -> None:
@@ -404,10 +412,9 @@ def test_a_running_notebook_is_followed_to_its_end_without_a_reload(
     expect(page.locator(".cells > li")).to_have_count(3)
     claim = Claim(**vars_of(left, 2))
     with left.kit.database.write() as connection:
-        assert claims.tell_progress(connection, claim, 0.9, "the south")
-        ended = json.dumps({"id": "c", "kind": "end", "seconds": 3})
+        ended = json.dumps({"id": "c", "kind": "end", "ok": True, "seconds": 3})
         chunk = (7, left.clock.now(), ended + "\n", "cell")
-        assert claims.write_output(connection, claim, [chunk])
+        assert claims.write_output(connection, claim, [chunk], (0.9, "the south"))
     expect(page.locator("progress")).to_have_attribute("value", "0.9")
     expect(page.locator(".cells > li").last).to_contain_text("completed train() 3 s")
     leave(left, claim, {"note.txt": b"found"}, tmp_path)
