@@ -241,9 +241,13 @@ class Worker:
     def _hand_in(self, report: Report) -> bool:
         """Deliver; False while it cannot be. What the database refuses is set aside, not lost."""
         try:
-            return self._delivery.deliver(report)
+            is_written = self._delivery.deliver(report)
         except Exception:
             log.exception("run %d: its result is refused", report.key[0])
+        else:
+            if is_written and report.packages is not None:
+                self._workshop.recorder.stored(report.packages)
+            return is_written
         try:
             path = self._spool.set_aside(report)
         except OSError as error:
