@@ -32,7 +32,7 @@ log = logging.getLogger("jobkit.worker")
 
 CLAIM_TRIES = 3
 OUTPUT_PAUSE_SECONDS = 5.0
-LEAST_LOOK_SECONDS = 0.05
+LEAST_LOOK_SECONDS = 0.002
 REGISTER_SECONDS = 1.0
 
 
