@@ -115,7 +115,13 @@ class Watch:
                 clock.wait(stop, left)
                 return False
             try:
-                if self._opened().wait(stop, left):
+                if self._source is None:
+                    self._open()
+                    # What was committed before it listened is there to be seen.
+                    is_woken = self._database.wakeups
+                else:
+                    is_woken = self._source.wait(stop, left)
+                if is_woken:
                     return True
             except Exception as error:  # noqa: BLE001 - drivers differ; polling goes on without it
                 log.debug("no wake-ups for now: %s", error)
@@ -130,20 +136,18 @@ class Watch:
             with contextlib.suppress(Exception):
                 source.close()
 
-    def _opened(self) -> Source:
-        if self._source is None:
-            if self._database.is_sqlite:
-                self._source = Commits(self._database)
-            else:
-                self._source = Channel(self._database)
-                if not self._source.is_heard():
-                    self._database.wakeups = False  # nobody who waits on it asks or says it again
-                    log.warning(
-                        "%s brings no wake-ups: NOTIFY is not heard, as behind PgBouncer in "
-                        "transaction mode. Polling instead.",
-                        self._database.name,
-                    )
-        return self._source
+    def _open(self) -> None:
+        if self._database.is_sqlite:
+            self._source = Commits(self._database)
+            return
+        self._source = Channel(self._database)
+        if not self._source.is_heard():
+            self._database.wakeups = False  # nobody who waits on it asks or says it again
+            log.warning(
+                "%s brings no wake-ups: NOTIFY is not heard, as behind PgBouncer in "
+                "transaction mode. Polling instead.",
+                self._database.name,
+            )
 
 
 class Channel:
