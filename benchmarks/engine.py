@@ -77,12 +77,12 @@ class Bench:
     def fill(self, count: int) -> None:
         self.kit.submit_many("any", [{}] * count)
 
-    def add_jobs(self, count: int, first: int = 0) -> None:
-        """Add hourly jobs in one transaction, numbered from `first`."""
+    def add_jobs(self, count: int) -> None:
+        """Add hourly jobs in one transaction."""
         now = self.kit.clock.now()
         author = definitions.Author("bench", "benchmarks")
         with self.kit.database.write(takes_long=True) as connection:
-            for number in range(first, first + count):
+            for number in range(count):
                 values = {
                     "name": f"job {number}",
                     "script_path": "any.py",

@@ -115,8 +115,11 @@ class Watch:
                 clock.wait(stop, left)
                 return False
             try:
-                if self._opened().wait(stop, left):
-                    return True
+                if self._source is not None:
+                    if self._source.wait(stop, left):
+                        return True
+                elif self._open():
+                    return True  # what was committed before it listened is there to be seen
             except Exception as error:  # noqa: BLE001 - drivers differ; polling goes on without it
                 log.debug("no wake-ups for now: %s", error)
                 self.close()
@@ -130,20 +133,21 @@ class Watch:
             with contextlib.suppress(Exception):
                 source.close()
 
-    def _opened(self) -> Source:
-        if self._source is None:
-            if self._database.is_sqlite:
-                self._source = Commits(self._database)
-            else:
-                self._source = Channel(self._database)
-                if not self._source.is_heard():
-                    self._database.wakeups = False  # nobody who waits on it asks or says it again
-                    log.warning(
-                        "%s brings no wake-ups: NOTIFY is not heard, as behind PgBouncer in "
-                        "transaction mode. Polling instead.",
-                        self._database.name,
-                    )
-        return self._source
+    def _open(self) -> bool:
+        """Begin to listen; say whether commits are heard."""
+        if self._database.is_sqlite:
+            self._source = Commits(self._database)
+            return True
+        self._source = Channel(self._database)
+        is_heard = self._source.is_heard()
+        if not is_heard:
+            self._database.wakeups = False  # nobody who waits on it asks or says it again
+            log.warning(
+                "%s brings no wake-ups: NOTIFY is not heard, as behind PgBouncer in "
+                "transaction mode. Polling instead.",
+                self._database.name,
+            )
+        return is_heard
 
 
 class Channel:

@@ -46,6 +46,12 @@ def test_a_commit_of_another_connection_ends_the_wait(watch: Watch, database: st
         assert time.monotonic() - began < LONG / 2
 
 
+def test_a_commit_from_before_anybody_listened_is_no_wait(kit: Kit) -> None:
+    with closing(Watch(kit.database)) as late:
+        assert late.wait(threading.Event(), LONG)
+        assert not late.wait(threading.Event(), 0.1)
+
+
 def test_without_a_commit_the_wait_lasts(watch: Watch) -> None:
     began = time.monotonic()
     assert not watch.wait(threading.Event(), 0.3)

@@ -326,8 +326,8 @@ def _end(connection: Connection, ended: Sequence[tuple[Row[Any], Ending]]) -> se
     won: set[tuple[int, int]] = set()
     for (worker_id, attempt, *values), run_ids in alike.items():
         fence = {"fence_worker": worker_id, "fence_attempt": attempt, "fence_runs": run_ids}
-        written = connection.scalars(_END, fence | dict(values))
-        won.update((run_id, attempt) for run_id in written)
+        written = connection.execute(_END, fence | dict(values))
+        won.update((run_id, attempt) for (run_id,) in written)
     return won
 
 

@@ -16,7 +16,7 @@ from jobkit.store.claims import Claim
 from jobkit.worker.attempt import Order
 
 CLAIM_TRIES = 3
-LEAST_LOOK_SECONDS = 0.05
+LEAST_LOOK_SECONDS = 0.002
 MOST_KNOWN = 1000
 
 

@@ -1,0 +1,22 @@
+"""The database: all that differs between SQLite and PostgreSQL lives here."""
+
+from jobkit.db.columns import BigId, JsonText, Utc
+from jobkit.db.conditions import OneOf, Rarely
+from jobkit.db.database import Database
+from jobkit.db.inserts import insert_new, insert_once
+from jobkit.db.postgres import ensure_partitions, lock_schema
+from jobkit.db.sqlite import refuse_shared_folder
+
+__all__ = [
+    "BigId",
+    "Database",
+    "JsonText",
+    "OneOf",
+    "Rarely",
+    "Utc",
+    "ensure_partitions",
+    "insert_new",
+    "insert_once",
+    "lock_schema",
+    "refuse_shared_folder",
+]

@@ -1,0 +1,99 @@
+"""A PostgreSQL server: its connections, its partitions, the lock of its schema."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+
+from jobkit.clock import stopwatch
+from jobkit.errors import BadInput
+
+RESTED_SECONDS = 1.0
+SCHEMA_LOCK = 7018246511
+PARTITIONED = ("job_execution_logs", "job_output")
+
+
+def open_server(url: URL) -> Engine:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise BadInput(
+            "PostgreSQL needs the extra postgres.", "Install it: pip install 'jobkit[postgres]'."
+        ) from None
+    engine = sa.create_engine(
+        url,
+        pool_size=5,
+        max_overflow=20,
+        pool_timeout=10,
+        connect_args={
+            "connect_timeout": 10,
+            "prepare_threshold": None,  # PgBouncer hands each transaction another connection
+            "application_name": "jobkit",
+        },
+    )
+    sa.event.listen(engine, "checkin", _note_use)
+    sa.event.listen(engine, "checkout", _check_rested)
+    return engine
+
+
+def _note_use(_driver: Any, record: Any) -> None:
+    record.info["used_at"] = stopwatch()
+
+
+def _check_rested(driver: Any, record: Any, _proxy: object) -> None:
+    """Ask a connection that has rested whether it lives; else the pool opens another."""
+    # SQLAlchemy's own ping asks at each use, a round trip more for every transaction.
+    if stopwatch() - record.info.get("used_at", float("inf")) < RESTED_SECONDS:
+        return
+    try:
+        driver.execute("")
+        driver.rollback()
+    except Exception as error:
+        raise sa.exc.DisconnectionError from error
+
+
+def ensure_partitions(connection: Connection, now: datetime) -> list[str]:
+    """Give the month of `now` and the next one partitions of their own (PostgreSQL only).
+
+    A month whose rows the default partition already holds stays there. Returns what was made.
+    """
+    if connection.dialect.name != "postgresql":
+        return []
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    made = []
+    for start in (month, _next_month(month)):
+        made += [name for table in PARTITIONED if (name := _partition(connection, table, start))]
+    return made
+
+
+def _partition(connection: Connection, table: str, start: datetime) -> str | None:
+    name, end = f"{table}_{start:%Y%m}", _next_month(start)
+    if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": name}):
+        return None
+    held = sa.text(
+        f"SELECT 1 FROM {table}_default WHERE claimed_at >= :start AND claimed_at < :end LIMIT 1"  # noqa: S608
+    )
+    if connection.scalar(held, {"start": start, "end": end}):
+        return None
+    connection.execute(sa.text("SET LOCAL lock_timeout = '2s'"))
+    connection.execute(
+        sa.text(
+            f"CREATE TABLE {name} PARTITION OF {table} "
+            f"FOR VALUES FROM ('{start.isoformat()}') TO ('{end.isoformat()}')"
+        )
+    )
+    return name
+
+
+def _next_month(month: datetime) -> datetime:
+    return (month + timedelta(days=32)).replace(day=1)
+
+
+def lock_schema(connection: Connection) -> None:
+    """Let one process at a time change the schema; SQLite's write transaction already does."""
+    if connection.dialect.name == "postgresql":
+        # Held to the end of the transaction only, so it is safe behind PgBouncer.
+        connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
