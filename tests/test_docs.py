@@ -48,7 +48,8 @@ def _code(text: str) -> list[str]:
 def test_every_setting_in_a_document_exists(document: Path) -> None:
     known = {*setting_names().values(), "JOBKIT_TEST_PG", "JOBKIT_BROWSER"}
     given_to_scripts = {"RUN_ID", "ATTEMPT", "SCHEDULED_FOR", "PARAMS", "WORKER_ID", "WORKER_PID"}
-    known |= {f"JOBKIT_{name}" for name in given_to_scripts}
+    given_to_scripts |= {"ARTIFACTS", "SECRETS"}
+    known |= {f"JOBKIT_{name}" for name in given_to_scripts} | {"JOBKIT_SECRET_NAME"}
     for name in re.findall(r"\bJOBKIT_[A-Z_]+\b", document.read_text("utf-8")):
         assert name in known
 

@@ -55,6 +55,13 @@ class Room:
             ctypes.memmove(self.start, shown.ljust(self.size, b"\0"), self.size)
 
 
+def variables_at_start() -> dict[str, str]:
+    """Return the variables that this program was started with, whatever it set since (Linux)."""
+    with open("/proc/self/environ", "rb") as file:
+        pairs = [os.fsdecode(pair).partition("=") for pair in file.read().split(b"\0") if pair]
+    return {name: value for name, _, value in pairs}
+
+
 def at_start(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables by which an interpreter that starts with them would be another one."""
     return {name: value for name, value in environment.items() if name.startswith(AT_START)}

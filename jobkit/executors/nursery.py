@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from jobkit.clock import stopwatch
@@ -72,7 +73,8 @@ class Zygote:
 
     def close(self) -> None:
         """Let it end, when its hosts have."""
-        self._socket.close()
+        with self._lock:
+            self._socket.close()
 
     def wait_for_end(self, seconds: float) -> None:
         """Wait until it has ended; kill it when it does not."""
@@ -97,15 +99,19 @@ class Nursery:
         self._starting: dict[Breed, threading.Lock] = {}
         self._zygotes: dict[Breed, Zygote | None] = {}
         self._idle: list[Link] = []
+        self._is_closed = False
 
     def warm_up(self) -> None:
         """Start what most attempts will need."""
-        self.give_back(self.take())
+        with suppress(CannotStart):  # the first attempt says it again
+            self.give_back(self.take())
 
     def take(self, python: str | None = None, modules: Sequence[str] = ()) -> Link:
         """Return a host that is idle; CannotStart when there is none and none can be started."""
         breed = self._breed(python, modules)
         with self._lock:
+            if self._is_closed:
+                raise CannotStart("The worker has ended.", "Start it again.")
             for index, link in enumerate(self._idle):
                 if link.breed == breed:
                     return self._idle.pop(index)
@@ -121,11 +127,12 @@ class Nursery:
 
     def give_back(self, link: Link) -> None:
         """Keep a host for the next attempt; one that is gone, or nobody's fork, is closed."""
-        if link.is_cut or link.breed is None:
-            link.close()
-            return
         with self._lock:
-            self._idle.append(link)
+            is_kept = not (link.is_cut or link.breed is None or self._is_closed)
+            if is_kept:
+                self._idle.append(link)
+        if not is_kept:
+            link.close()
 
     def rest(self) -> None:
         """End zygotes that nobody has used for long, but for the usual one."""
@@ -140,7 +147,13 @@ class Nursery:
             self._lose(zygote)
 
     def close(self) -> None:
-        """End all hosts and zygotes."""
+        """End all hosts and zygotes, also those that are just being started."""
+        with self._lock:
+            self._is_closed = True
+            turns = list(self._starting.values())
+        for turn in turns:
+            with turn:
+                pass
         with self._lock:
             links, self._idle = self._idle, []
             zygotes = [zygote for zygote in self._zygotes.values() if zygote is not None]
@@ -166,6 +179,8 @@ class Nursery:
             turn = self._starting.setdefault(breed, threading.Lock())
         with turn:
             with self._lock:
+                if self._is_closed:
+                    return None
                 if breed in self._zygotes:
                     return self._zygotes[breed]
             zygote = self._start(breed)

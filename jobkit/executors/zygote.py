@@ -60,7 +60,10 @@ class Zygote:
         self.hosts: set[int] = set()
         self.preloaded = frozenset(sys.modules) - AT_START
         self.shadows: dict[str, tuple[int, bool]] = {}
-        self.variables = interpreter.at_start(os.environ)
+        given = interpreter.variables_at_start()
+        self.variables = interpreter.at_start(given)
+        # Python itself may have added LC_CTYPE, as it does in a fresh interpreter.
+        self.added = {name: value for name, value in os.environ.items() if name not in given}
         self.room = interpreter.Room()
         self.room.free()
         self.wake_read, wake_write = os.pipe()
@@ -166,6 +169,7 @@ def main() -> None:
     except host.Become as it:
         order = it.order
     if order is not None:
+        order["env"] = zygote.added | order["env"]
         interpreter.become(order, zygote.preloaded)
 
 

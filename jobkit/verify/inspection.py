@@ -76,7 +76,8 @@ class Inspection:
 
     def rows(self, statement: sa.Select[Any]) -> Iterator[Any]:
         """Read rows a thousand at a time: a history may be larger than the memory."""
-        yield from self.connection.execute(statement.execution_options(yield_per=BATCH))
+        with self.connection.execute(statement.execution_options(yield_per=BATCH)) as found:
+            yield from found
 
     def count_runs(self, *which: sa.ColumnElement[bool]) -> None:
         """Count the runs that a check looks at."""
