@@ -29,7 +29,7 @@ LOOK_SECONDS = 0.05
 SLICE_SECONDS = 0.25
 PING_SECONDS = 2.0
 COMMIT_SECONDS = 0.001
-COMMIT_LOOKS = 50
+COMMIT_MOST_SECONDS = 2.0
 _IN_MODIFY = 0x002
 _IN_CREATE = 0x100
 
@@ -187,18 +187,28 @@ class Commits:
         self._connection: Any = database.engine.raw_connection()
         self._seen = self._version()
         self._bell = _bell(database)
+        self._look_until = 0.0
+        self._pause = COMMIT_SECONDS
 
     def wait(self, stop: threading.Event, seconds: float) -> bool:
+        clock = self._database.clock
         if self._bell is None:
-            self._database.clock.wait(stop, min(seconds, LOOK_SECONDS))
-        elif self._bell.wait(stop, seconds):
-            # What is written to the WAL can be seen only when it has reached the disk.
-            for _ in range(COMMIT_LOOKS):
-                if self._is_changed():
-                    return True
-                if self._database.clock.wait(stop, COMMIT_SECONDS):
-                    return False
-        return self._is_changed()
+            clock.wait(stop, min(seconds, LOOK_SECONDS))
+            return self._is_changed()
+        until = clock.elapsed() + seconds
+        while not self._is_changed():
+            left = until - clock.elapsed()
+            if stop.is_set() or left <= 0:
+                return False
+            # What is written to the WAL can be seen only when it has reached the disk, and that
+            # rings no more: after a ring one looks for a while, ever less often.
+            is_due = clock.elapsed() < self._look_until
+            if self._bell.wait(stop, min(left, self._pause) if is_due else left):
+                self._look_until = clock.elapsed() + COMMIT_MOST_SECONDS
+                self._pause = COMMIT_SECONDS
+            else:
+                self._pause = min(self._pause * 1.5, LOOK_SECONDS)
+        return True
 
     def _is_changed(self) -> bool:
         seen, self._seen = self._seen, self._version()
