@@ -3,7 +3,8 @@
     uv run python -m benchmarks.latency --on sqlite
     uv run python -m benchmarks.latency --on postgresql
 
-A real scheduler and a real worker run beside it. An end is the claim as its row says it, a start
+A real scheduler and a real worker run beside it; a run is submitted 50 to 100 ms after the end of
+the one before. An end is the claim as its row says it, a start
 the slot or this machine's date before `submit` is called. (The PostgreSQL runs on this machine:
 there is one clock.) The baseline is a bare insert, seen and taken by a thread that waits for it
 with LISTEN, or on SQLite by looking at `PRAGMA data_version` each millisecond.
@@ -64,9 +65,11 @@ def waits(kit: Kit, count: int) -> tuple[list[float], list[float]]:
     for _ in range(count):
         time.sleep(random.uniform(*PAUSE))
         before = datetime.now(UTC)
-        began[kit.submit("any").id] = before
+        run = kit.submit("any")
         took.append(_milliseconds(before, datetime.now(UTC)))
-    time.sleep(1)
+        began[run.id] = before
+        while not kit.run(run.id).is_final:  # else its slots may be full, and it is not idle
+            time.sleep(LOOK_SECONDS * 10)
     claimed = sa.select(runs.c.id, runs.c.claimed_at).where(runs.c.trigger == "manual")
     with kit.database.read() as connection:
         rows = connection.execute(claimed).all()

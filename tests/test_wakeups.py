@@ -156,6 +156,25 @@ def test_without_inotify_the_version_of_the_file_is_looked_at(
     opened.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_a_commit_that_is_long_on_its_way_to_the_disk_is_seen(
+    sqlite_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Database(sqlite_database)
+    with closing(Watch(opened)) as watch, closing(Alarm()) as alarm:
+        watch.wait(alarm, 0.1)
+        reaches_disk_at = time.monotonic() + 0.5
+        monkeypatch.setattr(
+            watch._source, "_version", lambda: int(time.monotonic() > reaches_disk_at)
+        )
+        watch.wait(alarm, 0.01)  # the file is at version 0 from here on
+        with (Path(sqlite_database.removeprefix("sqlite:///") + "-wal")).open("ab") as wal:
+            wal.write(b"half a commit")
+        assert watch.wait(alarm, LONG)
+        assert time.monotonic() - reaches_disk_at < wakeups.COMMIT_MOST_SECONDS
+    opened.close()
+
+
 def test_a_waiting_person_hears_of_the_end_at_once(kit: Kit, database: str) -> None:
     kit.add_job("hello", "hello.py")
     run = kit.submit("hello")
