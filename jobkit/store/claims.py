@@ -174,12 +174,18 @@ _FIRST_AFTER = _FIRST.where(runs.c.available_at > _AT)
 
 def wishes(connection: Connection, worker_id: str) -> bool:
     """Whether somebody wants this worker to end a run that it holds."""
-    wished = sa.select(runs.c.id).where(
-        runs.c.worker_id == worker_id,
+    return connection.execute(_WISHED, {"of": worker_id}).first() is not None
+
+
+_WISHED = (
+    sa.select(runs.c.id)
+    .where(
+        runs.c.worker_id == sa.bindparam("of"),
         runs.c.status == IN_PROGRESS,
         runs.c.cancel_requested_at.is_not(None),
     )
-    return connection.execute(wished.limit(1)).first() is not None
+    .limit(1)
+)
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,9 @@ class Worker:
             self._spool.keep(report)
         with self._lock:
             self._threads.discard(threading.current_thread())
-        self._wake.set()
+            is_full = len(self._held) >= self.settings.slots
+        if not is_full:  # else its slot was given to the next run with its result
+            self._wake.set()
 
     def _executed(self, attempt: Attempt) -> Report | None:
         try:
