@@ -238,6 +238,11 @@ def open_store(url: str) -> Store:
     )
 
 
+def store_for(database_url: str, named: str | None) -> Store:
+    """Open the store that a setting names, or else the one of a database."""
+    return open_store(named or default_url(database_url))
+
+
 class Store(ABC):
     """Keeps files under `runs/<run>/<attempt>/<name>`; their addresses begin with `url`."""
 

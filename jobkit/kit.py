@@ -376,7 +376,7 @@ class Kit:
     def store(self) -> Store:
         """Where artifacts are kept, by the settings or else by the database's name."""
         url = self.database.engine.url.render_as_string(hide_password=False)
-        return artifacts.open_store(self.settings.artifacts_url or artifacts.default_url(url))
+        return artifacts.store_for(url, self.settings.artifacts_url)
 
     def artifacts(self, run_id: int, attempt: int | None = None) -> list[Artifact]:
         """Return the files that a run's attempts left, or one of them; NotFound without the run."""

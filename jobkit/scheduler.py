@@ -191,7 +191,7 @@ class Scheduler:
 
     def _store(self) -> artifacts.Store:
         url = self.database.url.render_as_string(hide_password=False)
-        return artifacts.open_store(self.settings.artifacts_url or artifacts.default_url(url))
+        return artifacts.store_for(url, self.settings.artifacts_url)
 
 
 if __name__ == "__main__":

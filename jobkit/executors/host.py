@@ -58,7 +58,6 @@ LONGEST_SLEEP = 1.0  # a sleep does not notice that the machine slept; short one
 LOOK_SECONDS = 0.25
 SET_CHILD_SUBREAPER = 36
 IGNORED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGPIPE")
-MOST_LINE = 64 << 20
 
 
 def stopwatch() -> float:

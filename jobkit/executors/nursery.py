@@ -20,7 +20,6 @@ from jobkit.executors.link import FOLDER, Breed, Link, SocketLink, start_host, s
 log = logging.getLogger("jobkit.worker")
 
 START_SECONDS = 60.0
-REST_SECONDS = 600.0
 COOKIE_ROOM = "JOBKIT_ROOM"
 """Makes room among the variables of a zygote for the cookies that its forks show."""
 
@@ -30,7 +29,6 @@ class Zygote:
 
     def __init__(self, breed: Breed, environment: Mapping[str, str]) -> None:
         self.breed = breed
-        self.used_at = stopwatch()
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair()
         self._heard = b""
@@ -46,7 +44,6 @@ class Zygote:
         """Fork a host; CannotStart when the zygote is gone."""
         ours, theirs = socket.socketpair()
         with self._lock, theirs:
-            self.used_at = stopwatch()
             try:
                 socket.send_fds(self._socket, [b"\n"], [theirs.fileno()])
             except OSError:
@@ -133,18 +130,6 @@ class Nursery:
                 self._idle.append(link)
         if not is_kept:
             link.close()
-
-    def rest(self) -> None:
-        """End zygotes that nobody has used for long, but for the usual one."""
-        long_ago = stopwatch() - REST_SECONDS
-        with self._lock:
-            old = [
-                zygote
-                for breed, zygote in self._zygotes.items()
-                if zygote is not None and breed != self._usual and zygote.used_at < long_ago
-            ]
-        for zygote in old:
-            self._lose(zygote)
 
     def close(self) -> None:
         """End all hosts and zygotes, also those that are just being started."""

@@ -98,9 +98,7 @@ class Attempt:
             child = self._start(prepared, link)
             outcome = child.wait() if child is not None else None
         why = self._told[0] if self._told else "release"
-        if (outcome.ended_by if outcome is not None else why) == "lease" or (
-            self._told is not None and why == "lease"
-        ):
+        if why == "lease" or (outcome is not None and outcome.ended_by == "lease"):
             return None
         if outcome is None:
             return self._report(started_at, why)

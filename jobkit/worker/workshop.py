@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from jobkit.artifacts import Store, default_url, open_store
+from jobkit.artifacts import Store, store_for
 from jobkit.errors import CannotStart
 from jobkit.executors import kinds, process, secrets, source, target
 from jobkit.executors.kinds import Launch, Task
@@ -59,7 +59,7 @@ class Workshop:
         self._sources = settings.spool_dir.expanduser() / "sources"
         self.nursery = Nursery(self._inherited, settings.preload)
         self.recorder = Recorder(self._inherited)
-        self.store: Store = open_store(settings.artifacts_url or default_url(database_url))
+        self.store: Store = store_for(database_url, settings.artifacts_url)
 
     def tidy(self) -> None:
         """Remove what a worker of this machine left that was killed."""
