@@ -10,6 +10,7 @@ little of it.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # without the words that `signal` makes of it
 import array
 import ctypes
 import json
@@ -228,7 +229,7 @@ class ForkedTree:
         os.setsid()
         signal.set_wakeup_fd(-1)
         for name in (*IGNORED, "SIGCHLD"):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
+            _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(self.output, 1)
         os.dup2(self.output, 2)

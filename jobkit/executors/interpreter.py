@@ -5,11 +5,11 @@ Used in the forks of a zygote; imports the standard library only, and little of 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # without the words that `signal` makes of it
 import atexit
 import ctypes
 import gc
 import os
-import signal
 import sys
 import threading
 import time
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, NoReturn
 
+OURS = ("_jobkit_host", "_jobkit_interpreter")
+"""The modules of jobkit's own that a zygote has imported."""
 UNFLUSHED = 120
 """The exit code of an interpreter that could not flush its output."""
 # What an interpreter reads when it starts, or its libraries when they are imported.
@@ -67,8 +69,19 @@ def at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(AT_START)}
 
 
+def changes(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the variables that differ from this program's own; None: is to be removed."""
+    changed: dict[str, str | None] = {
+        name: value for name, value in environment.items() if os.environ.get(name) != value
+    }
+    return changed | {name: None for name in os.environ if name not in environment}
+
+
 def become(order: dict[str, Any], preloaded: frozenset[str]) -> NoReturn:
     """Run a Python file as `__main__`, and end this process as an interpreter ends.
+
+    A fork copies each page of memory that it touches, and this costs more than what it does there:
+    so it touches little, and what can be prepared before the fork is (`order["changes"]`).
 
     1. Take on its environment, and forget what only the zygote had.
     2. Handle signals as an interpreter does that was just started.
@@ -77,11 +90,11 @@ def become(order: dict[str, Any], preloaded: frozenset[str]) -> NoReturn:
     5. Wait for threads, call what is to be called at exit, let go of its objects, flush.
     """
     script, arguments = order["warm"]["script"], order["warm"]["arguments"]
-    _take_on(order["env"])
+    _take_on(order["changes"])
     _forget(preloaded)
-    for name in ("SIGPIPE", "SIGXFSZ"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_IGN)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     known = frozenset(sys.modules)
     gc.freeze()  # a collection has only the script's own objects to look at
     sys.argv = [script, *arguments]
@@ -96,24 +109,24 @@ def become(order: dict[str, Any], preloaded: frozenset[str]) -> NoReturn:
     if not _flush():
         code = code or UNFLUSHED
     if is_interrupted:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        os.kill(os.getpid(), _signal.SIGINT)
     os._exit(code)
 
 
-def _take_on(environment: dict[str, str]) -> None:
-    for name in os.environ.keys() - environment.keys():
-        del os.environ[name]
-    for name, value in environment.items():
-        if os.environ.get(name) != value:
+def _take_on(changed: dict[str, str | None]) -> None:
+    for name, value in changed.items():
+        if value is None:
+            del os.environ[name]
+        else:
             os.environ[name] = value
-            if name == "TZ":
-                time.tzset()
+    if "TZ" in changed:
+        time.tzset()
 
 
 def _forget(preloaded: frozenset[str]) -> None:
-    for name in [name for name in sys.modules if name.startswith("_jobkit_")]:
-        del sys.modules[name]
+    for name in OURS:
+        sys.modules.pop(name, None)
     # Seeded when it was imported, all forks would draw the same numbers.
     if "numpy.random" in preloaded:
         sys.modules["numpy.random"].seed()

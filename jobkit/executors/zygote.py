@@ -102,6 +102,7 @@ class Zygote:
     def can_become(self, order: dict[str, Any]) -> bool:
         """Say whether a fork can run a script as a fresh interpreter would."""
         is_same = interpreter.at_start(order["env"]) == self.variables
+        order["changes"] = interpreter.changes(self.added | order["env"])
         return is_same and not self.is_shadowed(order["warm"]["script"])
 
     def is_shadowed(self, script: str) -> bool:
@@ -169,7 +170,6 @@ def main() -> None:
     except host.Become as it:
         order = it.order
     if order is not None:
-        order["env"] = zygote.added | order["env"]
         interpreter.become(order, zygote.preloaded)
 
 
