@@ -184,7 +184,8 @@ def test_the_hash_names_the_set_and_not_its_order(tmp_path: Path) -> None:
     assert both.sha256 == installed([a, b]).sha256
 
 
-def test_a_changed_folder_is_read_again(tmp_path: Path) -> None:
+def test_a_changed_folder_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "LOOK_SECONDS", 0)
     interpreters = Interpreters({})
     python = packages.Interpreter("python", "3", "CPython", (str(tmp_path),))
     (tmp_path / "six-1.16.0.dist-info").mkdir()

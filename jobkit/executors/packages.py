@@ -15,7 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobkit.clock import stopwatch
+
 ASK_SECONDS = 20.0
+LOOK_SECONDS = 0.25
 _ASK = """
 import json, platform, sys
 print(json.dumps([platform.python_version(), platform.python_implementation(),
@@ -94,11 +97,12 @@ class Interpreters:
         self._lock = threading.Lock()
         self._asked: dict[str, tuple[_Stamp, Interpreter | None]] = {}
         self._sets: dict[tuple[str, ...], tuple[_Stamp, PackageSet]] = {}
+        self._looked: dict[tuple[str, ...], tuple[float, _Stamp]] = {}
 
     def interpreter(self, path: str) -> Interpreter | None:
         """Return what an interpreter is; None when it does not say."""
         environment = os.path.dirname(os.path.dirname(path))  # noqa: PTH120 - half the time
-        stamp = _stamp((path, f"{environment}/pyvenv.cfg"))
+        stamp = self._stamp((path, f"{environment}/pyvenv.cfg"))
         with self._lock:
             known = self._asked.get(path)
         if known is not None and known[0] == stamp:
@@ -111,7 +115,7 @@ class Interpreters:
 
     def packages(self, interpreter: Interpreter) -> PackageSet:
         """Return what an interpreter sees now; read again when a folder of it has changed."""
-        stamp = _stamp(interpreter.folders)
+        stamp = self._stamp(interpreter.folders)
         with self._lock:
             known = self._sets.get(interpreter.folders)
         if known is not None and known[0] == stamp:
@@ -120,6 +124,18 @@ class Interpreters:
         with self._lock:
             self._sets[interpreter.folders] = (stamp, found)
         return found
+
+    def _stamp(self, paths: tuple[str, ...]) -> _Stamp:
+        """Return the stamp of paths as it was a moment ago: many short attempts share a look."""
+        now = stopwatch()
+        with self._lock:
+            known = self._looked.get(paths)
+        if known is not None and now - known[0] < LOOK_SECONDS:
+            return known[1]
+        stamp = _stamp(paths)
+        with self._lock:
+            self._looked[paths] = (now, stamp)
+        return stamp
 
 
 def _stamp(paths: Sequence[str]) -> _Stamp:

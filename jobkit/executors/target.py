@@ -81,7 +81,9 @@ def resolve(script_path: str, roots: Sequence[Path], platform: str = sys.platfor
         raise CannotStart(f"{script_path!r} names no script.", "Name a file in a script root.")
     if platform == "win32" and (problem := windows_problem(script_path)):
         raise CannotStart(f"The script {script_path!r} is refused: {problem}.", "Rename the file.")
-    real_roots = [root.resolve() for root in roots]
+    real_roots = [Path(os.path.realpath(root)) for root in roots]
+    if (found := _without_links(script_path, real_roots)) is not None:
+        return found
     shown = os.pathsep.join(map(str, real_roots))
     inside = [
         (path, root)
@@ -146,6 +148,11 @@ def _read(path: Path, root: Path, name: str) -> Target:
         raise CannotStart(
             f"The script {path} cannot be opened: {error.strerror}.", "Check its permissions."
         ) from None
+    return _read_open(descriptor, path, root, name)
+
+
+def _read_open(descriptor: int, path: Path, root: Path, name: str) -> Target:
+    """Read a file, and close it."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -158,6 +165,26 @@ def _read(path: Path, root: Path, name: str) -> Target:
     finally:
         os.close(descriptor)
     return Target(path, root, digest.hexdigest(), Identity.of(status), root, name)
+
+
+def _without_links(script_path: str, real_roots: Sequence[Path]) -> Target | None:
+    """Read a script that lies below a root by plain names: nothing needs to be followed.
+
+    None when it does not; what is wrong with it is said by those who look closer.
+    """
+    parts = Path(script_path).parts
+    if not parts or Path(script_path).is_absolute() or ".." in parts:
+        return None
+    for root in real_roots:
+        path = root.joinpath(*parts)
+        try:
+            descriptor = _open_below(root, path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        return _read_open(descriptor, path, root, parts[-1])
+    return None
 
 
 def _open_below(root: Path, path: Path) -> int:

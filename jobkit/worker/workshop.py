@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from jobkit.artifacts import Store, store_for
 from jobkit.errors import CannotStart
@@ -24,6 +20,7 @@ from jobkit.executors.provenance import Recorder, Subject
 from jobkit.executors.target import Target
 from jobkit.settings import Settings
 from jobkit.store.claims import Claim
+from jobkit.worker.desk import Desks
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Workshop:
         self._secrets = self._inherited | {
             name: value for name, value in os.environ.items() if name.startswith("JOBKIT_SECRET_")
         }
-        self._folder = settings.spool_dir.expanduser() / "attempts"
+        self._desks = Desks(settings.spool_dir.expanduser() / "attempts")
         self._sources = settings.spool_dir.expanduser() / "sources"
         self.nursery = Nursery(self._inherited, settings.preload)
         self.recorder = Recorder(self._inherited)
@@ -63,14 +60,16 @@ class Workshop:
 
     def tidy(self) -> None:
         """Remove what a worker of this machine left that was killed."""
-        for folder in self._folder.glob("*-*-*"):
-            pid = folder.name.partition("-")[0]
-            if pid.isdigit() and not psutil.pid_exists(int(pid)):
-                shutil.rmtree(folder, ignore_errors=True)
+        self._desks.tidy()
+
+    def close(self) -> None:
+        """End what waits for attempts: hosts, zygotes, folders."""
+        self.nursery.close()
+        self._desks.close()
 
     @contextmanager
     def prepared(self, claim: Claim, definition: Mapping[str, Any]) -> Iterator[Prepared]:
-        """Make what an attempt starts with, and a folder of its own that goes when it has ended.
+        """Make what an attempt starts with, and a folder that is its own until it has ended.
 
         1. Find what it runs: the text that the job carries, or a file below a script root.
         2. Let its kind say how, with an interpreter that this worker allows.
@@ -87,8 +86,9 @@ class Workshop:
         launch = kind.launch(task)
         named: Sequence[str] = definition.get("secrets") or ()
         values = secrets.resolve(named, self._secrets, self._settings.secrets_dir)
-        with self._made(claim) as folder:
-            secrets.place(values, folder / "secrets")
+        with self._desks.take() as desk:
+            if values:
+                secrets.place(values, desk.secrets)
             # A secret is a variable only where the job asks for that.
             inherited = {k: v for k, v in self._inherited.items() if k not in values}
             environment = process.child_environment(
@@ -97,8 +97,8 @@ class Workshop:
                 | (definition.get("variables") or {})
                 | secrets.variables(named, values)
                 | {
-                    "JOBKIT_ARTIFACTS": str(folder / "artifacts"),
-                    "JOBKIT_SECRETS": str(folder / "secrets"),
+                    "JOBKIT_ARTIFACTS": str(desk.artifacts),
+                    "JOBKIT_SECRETS": str(desk.secrets),
                 },
                 run_id=claim.run_id,
                 attempt=claim.attempt,
@@ -117,7 +117,7 @@ class Workshop:
                 variables=tuple(environment),
             )
             modules = launch.warm.preload if launch.warm else ()
-            yield Prepared(command, modules, folder / "artifacts", tuple(values.values()), subject)
+            yield Prepared(command, modules, desk.artifacts, tuple(values.values()), subject)
 
     def _target(self, definition: Mapping[str, Any], script: str) -> Target:
         text = definition.get("source")
@@ -179,20 +179,3 @@ class Workshop:
         if not path.is_dir():
             raise CannotStart(f"The working directory {path} does not exist.", "Make it.")
         return path
-
-    @contextmanager
-    def _made(self, claim: Claim) -> Iterator[Path]:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            prefix = f"{os.getpid()}-{claim.run_id}-{claim.attempt}-"
-            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._folder))
-            (folder / "artifacts").mkdir(mode=0o700)
-        except OSError as error:
-            raise CannotStart(
-                f"No folder for the attempt: {error.strerror}: {error.filename}.",
-                "Make room, or name another place in JOBKIT_SPOOL_DIR.",
-            ) from error
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)

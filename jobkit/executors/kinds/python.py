@@ -35,7 +35,7 @@ class Python:
         """Return the interpreter or uv with the script; CannotStart when either is missing."""
         path, arguments = task.target.path, task.arguments
         python = interpreter(task.python)
-        needs = read_needs(path)
+        needs = _needs_of(task.target.sha256, path)
         if needs.dependencies or not needs.accepts(python):
             return Launch((*uv_run(needs, python), "--script", str(path), *arguments), env=QUIET_UV)
         return Launch((str(python), str(path), *arguments), warm_if_ours(python, path, arguments))
@@ -55,6 +55,12 @@ class Needs:
 
 # No bar is drawn into the log; what uv installs and what it cannot resolve is still said.
 QUIET_UV = {"UV_NO_PROGRESS": "1"}
+
+
+@functools.lru_cache(maxsize=256)
+def _needs_of(sha256: str, path: Path) -> Needs:
+    """Read a file once for each state of it."""
+    return read_needs(path)
 
 
 def read_needs(path: Path) -> Needs:
