@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _own_fields(cls: type[Any], row: Any) -> dict[str, Any]:
-    values: Mapping[str, Any] = row._mapping
+    values: Mapping[str, Any] = row._asdict()
     return {item.name: values[item.name] for item in fields(cls) if item.name in values}
 
 
@@ -376,10 +376,10 @@ def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str) -> Job:
     )
 
 
-def run_of(kit: Kit, row: Any) -> Run:
-    """Picture a row of `job_dispatch` with its job's name."""
-    values = _own_fields(Run, row)
-    return Run(kit, **values | {"job_name": row.job_name or f"(job {row.job_id})"})
+def run_of(kit: Kit, row: Any, job_name: str | None = None) -> Run:
+    """Picture a row of `job_dispatch`, which has its job's name unless that is given."""
+    name = job_name or row.job_name or f"(job {row.job_id})"
+    return Run(kit, **_own_fields(Run, row) | {"job_name": name})
 
 
 def attempt_of(row: Any) -> Attempt:

@@ -285,9 +285,9 @@ class Kit:
         checked = definition.params_column(params)
         with self.database.write() as connection:
             job = definitions.by_name(connection, name)
-            run_id = requests.submit(connection, job, checked, self._user(), self.clock.now())
+            row = requests.submit(connection, job, checked, self._user(), self.clock.now())
             notify(connection)
-            return run_of(self, history.run(connection, run_id))
+        return run_of(self, row, name)
 
     def submit_many(self, name: str, params: Sequence[dict[str, Any]]) -> list[int]:
         """Make a manual run for each set of parameters, all or none; returns their ids in order."""

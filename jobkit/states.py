@@ -76,7 +76,7 @@ def retry_delay(base: timedelta, failures: int, rng: random.Random) -> timedelta
     return timedelta(seconds=seconds * (1 + rng.random() / 10))
 
 
-def succeed(run: Tried, now: datetime) -> Ending:
+def succeed(now: datetime) -> Ending:
     """The script ended with exit code 0, whatever was wished meanwhile."""
     return Ending(_final("COMPLETED", now), _attempt("SUCCESS"))
 

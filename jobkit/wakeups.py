@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from jobkit.db import Database
+from jobkit.db import Database, Prepared
 
 log = logging.getLogger("jobkit.wakeups")
 
@@ -34,11 +34,14 @@ _IN_MODIFY = 0x002
 _IN_CREATE = 0x100
 
 
+_NOTIFY = Prepared(sa.text(f"NOTIFY {CHANNEL}"))
+
+
 def notify(connection: Connection) -> None:
     """Wake those who wait, when this transaction commits; on SQLite they see the commit itself."""
     wanted = connection.get_execution_options().get("jobkit_wakeups", True)
     if wanted and connection.dialect.name == "postgresql":
-        connection.execute(sa.text(f"NOTIFY {CHANNEL}"))
+        _NOTIFY.count(connection, {})
 
 
 class Alarm(threading.Event):

@@ -12,7 +12,7 @@ from unittest import mock
 import sqlalchemy as sa
 
 from jobkit import states
-from jobkit.db import OneOf
+from jobkit.db import OneOf, Prepared
 from jobkit.models import runs
 from jobkit.store import agenda, claims, dispatch
 
@@ -72,21 +72,11 @@ def _no_unique_slot(world: World) -> Any:
     return _lost_advance(world)
 
 
-@contextmanager
-def _no_fence(_world: World) -> Iterator[None]:
+def _no_fence(_world: World) -> Any:
     """Results are written by the run's id alone."""
-
-    def of_any_attempt(run: Any, results: Any) -> Any:
-        return next(result for (run_id, *_), result in results.items() if run_id == run.id)
-
-    taken = sa.select(runs).where(OneOf(runs.c.id, "of"))
-    named = OneOf(runs.c.id, "fence_runs")
-    with (
-        mock.patch.object(claims, "_TAKE", taken),
-        mock.patch.object(claims, "_END", runs.update().where(named).returning(runs.c.id)),
-        mock.patch.object(claims, "_result_of", of_any_attempt),
-    ):
-        yield
+    given = [sa.bindparam(name).is_not(None) for name in ("fence_worker", "fence_attempt")]
+    named = runs.update().where(OneOf(runs.c.id, "fence_runs"), *given)
+    return mock.patch.object(claims, "_END", Prepared(named.returning(runs.c.id)))
 
 
 def _drift(_world: World) -> Any:
@@ -114,7 +104,7 @@ def _rescue_by_age(_world: World) -> Iterator[None]:
         return replace(look(connection, now, grace=grace), has_lapsed=True)
 
     with (
-        mock.patch.object(claims, "_LAPSED", old),
+        mock.patch.object(claims, "_LAPSED", Prepared(old)),
         mock.patch.object(agenda, "look", suspicious),
     ):
         yield

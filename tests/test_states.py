@@ -32,7 +32,7 @@ WISHED = replace(RUN, cancel_requested_at=NOW)
 
 
 def test_a_success_completes_the_run_even_if_somebody_wished_to_cancel_it() -> None:
-    ending = states.succeed(WISHED, NOW)
+    ending = states.succeed(NOW)
     assert ending.run["status"] == "COMPLETED"
     assert ending.run["completed_at"] == NOW
     assert ending.attempt["status"] == "SUCCESS"

@@ -5,6 +5,7 @@ from jobkit.db.conditions import OneOf, Rarely
 from jobkit.db.database import Database
 from jobkit.db.inserts import insert_new, insert_once
 from jobkit.db.postgres import ensure_partitions, lock_schema
+from jobkit.db.prepared import Prepared
 from jobkit.db.sqlite import refuse_shared_folder
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Database",
     "JsonText",
     "OneOf",
+    "Prepared",
     "Rarely",
     "Utc",
     "ensure_partitions",

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from jobkit.db.prepared import Prepared
+
 
 def insert_new(
     connection: Connection,
@@ -23,29 +25,36 @@ def insert_new(
     """
     if not rows:
         return []
-    statement, values = _insert(connection.dialect.name, table, rows, returned)
-    return connection.execute(statement, values).all()
+    if connection.dialect.name != "sqlite":
+        statement, values = _columns(table, rows, returned)
+        return statement.rows(connection, values)
+    insert = _insert_rows(table, returned)
+    if len(rows) == 1:
+        return insert.rows(connection, rows[0])
+    return connection.execute(insert.statement, list(rows)).all()
 
 
 def insert_once(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows; a repeat of rows that are already there does nothing."""
-    if rows:
-        connection.execute(*_insert(connection.dialect.name, table, rows, ()))
+    if not rows:
+        return
+    if connection.dialect.name != "sqlite":
+        statement, values = _columns(table, rows, ())
+        statement.count(connection, values)
+    else:
+        _insert_rows(table, ()).each(connection, rows)
 
 
-def _insert(
-    dialect: str,
+def _columns(
     table: sa.Table,
     rows: Sequence[dict[str, Any]],
     returned: tuple[sa.ColumnElement[Any], ...],
-) -> tuple[Any, Any]:
-    """Return the statement and its parameters: PostgreSQL takes columns, SQLite rows.
+) -> tuple[Prepared, dict[str, Any]]:
+    """Return the statement and its parameters for PostgreSQL, which takes them as columns.
 
-    A thousand rows as one array a column cost PostgreSQL a tenth of a thousand lists of values;
-    what is the same in all rows is sent once.
+    A thousand rows as one array a column cost it a tenth of a thousand lists of values; what is
+    the same in all rows is sent once.
     """
-    if dialect == "sqlite":
-        return _insert_rows(table, returned), list(rows)
     names = tuple(rows[0])
     columns = {name: [row[name] for row in rows] for name in names}
     varied = tuple(name for name in names if columns[name].count(columns[name][0]) != len(rows))
@@ -55,9 +64,9 @@ def _insert(
 
 
 @cache
-def _insert_rows(table: sa.Table, returned: tuple[sa.ColumnElement[Any], ...]) -> Any:
+def _insert_rows(table: sa.Table, returned: tuple[sa.ColumnElement[Any], ...]) -> Prepared:
     insert = sqlite.insert(table).on_conflict_do_nothing()
-    return insert.returning(*returned) if returned else insert
+    return Prepared(insert.returning(*returned) if returned else insert)
 
 
 @cache
@@ -66,7 +75,7 @@ def _insert_columns(
     names: tuple[str, ...],
     varied: tuple[str, ...],
     returned: tuple[sa.ColumnElement[Any], ...],
-) -> Any:
+) -> Prepared:
     def bound(name: str) -> sa.BindParameter[Any]:
         kind = table.c[name].type
         return sa.bindparam(name, type_=_many(kind) if name in varied else kind)
@@ -75,7 +84,7 @@ def _insert_columns(
     chosen = [given.c[name] if name in varied else bound(name) for name in names]
     insert = postgresql.insert(table).from_select(names, sa.select(*chosen))
     insert = insert.on_conflict_do_nothing()
-    return insert.returning(*returned) if returned else insert
+    return Prepared(insert.returning(*returned) if returned else insert)
 
 
 def _many(kind: Any) -> Any:

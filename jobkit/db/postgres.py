@@ -28,6 +28,7 @@ def open_server(url: URL) -> Engine:
         pool_size=5,
         max_overflow=20,
         pool_timeout=10,
+        pool_use_lifo=True,
         connect_args={
             "connect_timeout": 10,
             "prepare_threshold": None,  # PgBouncer hands each transaction another connection

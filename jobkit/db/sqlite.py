@@ -27,7 +27,8 @@ def open_file(url: URL) -> Engine:
                 "Create it or name another place in JOBKIT_DB_URL.",
             )
         url = url.set(database=str(path))
-        engine = sa.create_engine(url, pool_size=20, max_overflow=80)
+        # The connection used last: it knows the pages that it has just written.
+        engine = sa.create_engine(url, pool_size=20, max_overflow=80, pool_use_lifo=True)
     else:
         engine = sa.create_engine(
             url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}

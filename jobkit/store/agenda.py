@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from jobkit.db import Utc
+from jobkit.db import Prepared, Utc
 from jobkit.store import claims, dispatch
 
 
@@ -27,11 +27,13 @@ class Agenda:
 def look(connection: Connection, now: datetime, *, grace: timedelta) -> Agenda:
     """Return what is there to do at this instant; `grace`: how long a lapsed lease still counts."""
     at = {"at": now, "lapsed_at": now - grace}
-    return Agenda(*connection.execute(_AGENDA, at).one())
+    return Agenda(*_AGENDA.rows(connection, at)[0])
 
 
-_AGENDA = sa.select(
-    dispatch.NEXT_DUE.scalar_subquery(),
-    sa.exists().where(claims.lapsed(sa.bindparam("lapsed_at", type_=Utc()))),
-    sa.exists().where(claims.EXPIRED),
+_AGENDA = Prepared(
+    sa.select(
+        dispatch.NEXT_DUE.scalar_subquery(),
+        sa.exists().where(claims.lapsed(sa.bindparam("lapsed_at", type_=Utc()))),
+        sa.exists().where(claims.EXPIRED),
+    )
 )

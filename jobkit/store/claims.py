@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import states
-from jobkit.db import OneOf, Rarely, Utc, insert_once
+from jobkit.db import OneOf, Prepared, Rarely, Utc, insert_once
 from jobkit.models import attempts, output, runs, workers
 from jobkit.states import Ending
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
@@ -57,6 +57,11 @@ class Result:
     measures: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of the attempt: cpu_seconds, max_rss_bytes, log_output, metrics ..."""
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether the script ended by itself, and well."""
+        return self.ended_by == "exit" and self.exit_code == 0
+
 
 def claim(
     connection: Connection,
@@ -74,7 +79,7 @@ def claim(
     the later statement fails, and the caller asks again.
     """
     asked = {"at": now, "until": now + lease, "by": worker_id, "of": queue, "most": limit}
-    taken = [Claim(*row) for row in connection.execute(_CLAIM, asked)]
+    taken = [Claim(*row) for row in _CLAIM.rows(connection, asked)]
     return sorted(taken, key=attrgetter("run_id"))
 
 
@@ -148,7 +153,7 @@ def _claim_statement() -> Any:
     )
 
 
-_CLAIM = _claim_statement()
+_CLAIM = Prepared(_claim_statement())
 
 
 def next_available(
@@ -160,24 +165,25 @@ def next_available(
     """
     statement = _FIRST if after is None else _FIRST_AFTER
     soonest = {
-        queue: connection.scalar(statement, {"of": queue} | ({"at": after} if after else {}))
+        queue: statement.scalar(connection, {"of": queue} | ({"at": after} if after else {}))
         for queue in queues
     }
     return {queue: instant for queue, instant in soonest.items() if instant is not None}
 
 
-_FIRST = sa.select(sa.func.min(runs.c.available_at)).where(
+_SOONEST = sa.select(sa.func.min(runs.c.available_at)).where(
     runs.c.status == PENDING, runs.c.queue == sa.bindparam("of")
 )
-_FIRST_AFTER = _FIRST.where(runs.c.available_at > _AT)
+_FIRST = Prepared(_SOONEST)
+_FIRST_AFTER = Prepared(_SOONEST.where(runs.c.available_at > _AT))
 
 
 def wishes(connection: Connection, worker_id: str) -> bool:
     """Whether somebody wants this worker to end a run that it holds."""
-    return connection.execute(_WISHED, {"of": worker_id}).first() is not None
+    return _WISHED.scalar(connection, {"of": worker_id}) is not None
 
 
-_WISHED = (
+_WISHED = Prepared(
     sa.select(runs.c.id)
     .where(
         runs.c.worker_id == sa.bindparam("of"),
@@ -224,10 +230,10 @@ def renew(
         "jobs_processed": processed,
         "current_job_id": held[0][0] if held else None,
     }
-    row = connection.execute(_BEAT, beat).one_or_none()
-    drain = row is not None and row.drain_requested_at is not None
-    if row is None or not held:
-        return Renewal(frozenset(), frozenset(), drain, row is not None)
+    beaten = _BEAT.rows(connection, beat)
+    drain = any(row.drain_requested_at is not None for row in beaten)
+    if not beaten or not held:
+        return Renewal(frozenset(), frozenset(), drain, bool(beaten))
     renewed = _renew(connection, worker_id, held, now + lease)
     return Renewal(
         frozenset((run.id, run.attempt) for run in renewed),
@@ -237,7 +243,7 @@ def renew(
     )
 
 
-_BEAT = (
+_BEAT = Prepared(
     workers.update()
     .where(workers.c.worker_id == sa.bindparam("of"))
     .returning(workers.c.drain_requested_at)
@@ -254,11 +260,11 @@ def _renew(
     renewed: list[Row[Any]] = []
     for attempt, run_ids in alike.items():
         fence = {"fence_worker": worker_id, "fence_attempt": attempt, "fence_runs": run_ids}
-        renewed += connection.execute(_RENEW, fence | {"lease_until": until})
+        renewed += _RENEW.rows(connection, fence | {"lease_until": until})
     return renewed
 
 
-_RENEW = (
+_RENEW = Prepared(
     runs.update()
     .where(
         OneOf(runs.c.id, "fence_runs"),
@@ -278,43 +284,43 @@ def finish(
 ) -> set[tuple[int, int]]:
     """Record what attempts came to and end their runs, or let them wait for their next try.
 
-    1. Take the runs' rows, fenced by worker, attempt and state: what is not ours is not touched.
-    2. Decide each ending from the row as it stands.
+    1. Of what did not succeed, take the runs' rows, fenced by worker, attempt and state.
+    2. Decide each ending from the row as it stands; a success is one whatever the row says.
     3. Write the runs through the same fence; what it returns says what this caller won.
     4. Add the attempts' rows.
 
     Returns the (run, attempt) pairs that this caller recorded: no repeat, no stale worker's.
     """
-    results = {(claimed.run_id, claimed.attempt, claimed.worker_id): it for claimed, it in done}
-    ended = [
-        (run, result, _ending(run, result, now, rng))
-        for run in _take(connection, [claimed.run_id for claimed, _ in done])
-        if (result := _result_of(run, results))
+    once = {_fence_of(it): (it, result) for it, result in done}
+    ended = [(it, result, states.succeed(now)) for it, result in once.values() if result.succeeded]
+    others = {fence: known for fence, known in once.items() if not known[1].succeeded}
+    ended += [
+        (*ours, _ending(run, ours[1], now, rng))
+        for run in _take(connection, [it.run_id for it, _ in others.values()])
+        if (ours := others.get((run.id, run.attempt, run.worker_id))) is not None
     ]
-    won = _end(connection, [(run, ending) for run, _, ending in ended])
+    won = _end(connection, [(it, ending) for it, _, ending in ended])
     rows = [
-        _attempt_row(run, ending, _measured(result), now)
-        for run, result, ending in ended
-        if (run.id, run.attempt) in won
+        _attempt_row(it.run_id, it, ending, _measured(result), now)
+        for it, result, ending in ended
+        if (it.run_id, it.attempt) in won
     ]
     insert_once(connection, attempts, rows)
     return won
 
 
-def _result_of(run: Row[Any], results: Mapping[tuple[int, int, str], Result]) -> Result | None:
-    """Return what was said of this attempt by this worker, and of no other."""
-    return results.get((run.id, run.attempt, run.worker_id))
+def _fence_of(claimed: Claim) -> tuple[int, int, str]:
+    return claimed.run_id, claimed.attempt, claimed.worker_id
 
 
 def _take(connection: Connection, run_ids: Sequence[int]) -> Sequence[Row[Any]]:
-    return connection.execute(_TAKE, {"of": run_ids}).all() if run_ids else []
+    return _TAKE.rows(connection, {"of": run_ids}) if run_ids else []
 
 
 # In the order of their ids: two callers that take the same rows do not wait for each other.
-_TAKE = (
+_TAKE = Prepared(
     sa.select(
-        *(runs.c[name] for name in ("id", "job_id", "attempt", "worker_id", "claimed_at")),
-        *(runs.c[name] for name in ("scheduled_for", "available_at", "cancel_requested_at")),
+        *(runs.c[name] for name in ("id", "attempt", "worker_id", "cancel_requested_at")),
         *(runs.c[name] for name in ("retry_count", "max_retries", "retry_delay_seconds")),
         *(runs.c[name] for name in ("lost_count", "on_worker_lost")),
     )
@@ -324,20 +330,20 @@ _TAKE = (
 )
 
 
-def _end(connection: Connection, ended: Sequence[tuple[Row[Any], Ending]]) -> set[tuple[int, int]]:
+def _end(connection: Connection, ended: Sequence[tuple[Claim, Ending]]) -> set[tuple[int, int]]:
     """Write endings through the fence, those of the same values in one statement."""
     alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for run, ending in ended:
-        alike[run.worker_id, run.attempt, *ending.run.items()].append(run.id)
+    for it, ending in ended:
+        alike[it.worker_id, it.attempt, *ending.run.items()].append(it.run_id)
     won: set[tuple[int, int]] = set()
     for (worker_id, attempt, *values), run_ids in alike.items():
         fence = {"fence_worker": worker_id, "fence_attempt": attempt, "fence_runs": run_ids}
-        written = connection.execute(_END, fence | dict(values))
+        written = _END.rows(connection, fence | dict(values))
         won.update((run_id, attempt) for (run_id,) in written)
     return won
 
 
-_END = (
+_END = Prepared(
     runs.update()
     .where(
         OneOf(runs.c.id, "fence_runs"),
@@ -350,8 +356,6 @@ _END = (
 
 
 def _ending(run: Row[Any], result: Result, now: datetime, rng: random.Random) -> Ending:
-    if result.ended_by == "exit" and result.exit_code == 0:
-        return states.succeed(run, now)
     if result.ended_by == "cancel":
         return states.cancel(run, now)
     if result.ended_by == "release":
@@ -374,11 +378,11 @@ def _measured(result: Result) -> dict[str, Any]:
 
 
 def _attempt_row(
-    run: Row[Any], ending: Ending, measured: Mapping[str, Any], now: datetime
+    run_id: int, run: Any, ending: Ending, measured: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
     return {
         "job_id": run.job_id,
-        "dispatch_id": run.id,
+        "dispatch_id": run_id,
         "attempt": run.attempt,
         "worker_id": run.worker_id,
         "scheduled_for": run.scheduled_for,
@@ -410,14 +414,14 @@ _UNMEASURED: dict[str, Any] = {
 def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
     """Take back runs whose lease ran out, by the lease alone; returns how many this caller took."""
     rescued = 0
-    for run in connection.execute(_LAPSED, {"at": now - grace}).all():
+    for run in _LAPSED.rows(connection, {"at": now - grace}):
         ending = states.lose(run, now)
         guard = (runs.c.id == run.id, runs.c.attempt == run.attempt, runs.c.status == IN_PROGRESS)
         still_lapsed = runs.c.lease_until == run.lease_until
         statement = runs.update().where(*guard, still_lapsed).values(ending.run)
         if connection.execute(statement).rowcount == 1:
             said = {"log_output": _said(connection, run)}
-            insert_once(connection, attempts, [_attempt_row(run, ending, said, now)])
+            insert_once(connection, attempts, [_attempt_row(run.id, run, ending, said, now)])
             rescued += 1
     return rescued
 
@@ -427,7 +431,7 @@ def lapsed(at: sa.BindParameter[datetime]) -> sa.ColumnElement[bool]:
     return sa.and_(runs.c.status == IN_PROGRESS, Rarely(runs.c.lease_until < at))
 
 
-_LAPSED = (
+_LAPSED = Prepared(
     sa.select(runs)
     .where(lapsed(_AT))
     .order_by(runs.c.lease_until)
@@ -455,7 +459,7 @@ def _said(connection: Connection, run: Row[Any]) -> str:
 def expire(connection: Connection, now: datetime) -> int:
     """End runs that no worker started in time as MISSED; returns how many."""
     ending = states.expire(now)
-    return connection.execute(_EXPIRE, {"at": now} | ending.run).rowcount
+    return _EXPIRE.count(connection, {"at": now} | ending.run)
 
 
 EXPIRED = sa.and_(
@@ -464,7 +468,7 @@ EXPIRED = sa.and_(
     Rarely(runs.c.start_until < _AT),
     runs.c.attempt == 0,
 )
-_EXPIRE = runs.update().where(EXPIRED)
+_EXPIRE = Prepared(runs.update().where(EXPIRED))
 
 
 def write_output(
@@ -483,10 +487,10 @@ def write_output(
         "fence_attempt": claimed.attempt,
     }
     if progress is None:
-        is_ours = connection.scalar(_OURS, fence) is not None
+        is_ours = _OURS.scalar(connection, fence) is not None
     else:
         said = {"progress": progress[0], "progress_text": progress[1]}
-        is_ours = connection.execute(_PROGRESS, fence | said).rowcount == 1
+        is_ours = _PROGRESS.count(connection, fence | said) == 1
     if is_ours:
         add_output(connection, [(claimed, chunks)])
     return is_ours
@@ -498,8 +502,8 @@ _FENCE = (
     runs.c.attempt == sa.bindparam("fence_attempt"),
     runs.c.status == IN_PROGRESS,
 )
-_OURS = sa.select(runs.c.id).where(*_FENCE).with_for_update()
-_PROGRESS = runs.update().where(*_FENCE)
+_OURS = Prepared(sa.select(runs.c.id).where(*_FENCE).with_for_update())
+_PROGRESS = Prepared(runs.update().where(*_FENCE))
 
 
 def add_output(connection: Connection, said: Sequence[tuple[Claim, Sequence[Chunk]]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from jobkit.db import Prepared
 from jobkit.errors import BadInput, NotFound
 from jobkit.models import jobs, versions
 from jobkit.schedule import Schedule
@@ -154,13 +155,15 @@ def _record(
 
 def by_name(connection: Connection, name: str, *, lock: bool = False) -> Row[Any]:
     """Return the row of a job that is not deleted; NotFound otherwise."""
-    statement = sa.select(jobs).where(jobs.c.name == name, jobs.c.deleted_at.is_(None))
-    if lock:
-        statement = statement.with_for_update()
-    job = connection.execute(statement).one_or_none()
-    if job is None:
+    found: list[Row[Any]] = (_NAMED_LOCKED if lock else _NAMED).rows(connection, {"of": name})
+    if not found:
         raise NotFound(f"There is no job named {name!r}.", "See them all: jobkit job list")
-    return job
+    return found[0]
+
+
+_WITH_NAME = sa.select(jobs).where(jobs.c.name == sa.bindparam("of"), jobs.c.deleted_at.is_(None))
+_NAMED = Prepared(_WITH_NAME)
+_NAMED_LOCKED = Prepared(_WITH_NAME.with_for_update())
 
 
 def listed(connection: Connection) -> Sequence[Row[Any]]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import states
-from jobkit.db import OneOf, insert_new
+from jobkit.db import OneOf, Prepared, insert_new
 from jobkit.models import jobs, runs
 from jobkit.schedule import Gap, look
 from jobkit.states import CAUGHT_UP, Earlier, Ending
@@ -68,7 +68,7 @@ def dispatch(connection: Connection, now: datetime, *, patience: timedelta) -> D
 
 def next_due(connection: Connection) -> datetime | None:
     """Return when the next job comes due."""
-    due: datetime | None = connection.scalar(NEXT_DUE)
+    due: datetime | None = _NEXT_DUE.scalar(connection)
     return due
 
 
@@ -80,7 +80,8 @@ NEXT_DUE = (
     .order_by(jobs.c.next_run)
     .limit(1)
 )
-_DUE = (
+_NEXT_DUE = Prepared(NEXT_DUE)
+_DUE = Prepared(
     sa.select(jobs)
     .where(_LIVE, jobs.c.next_run <= sa.bindparam("at"))
     .order_by(jobs.c.next_run)
@@ -90,19 +91,19 @@ _DUE = (
 
 
 def _due(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
-    return connection.execute(_DUE, {"at": now}).all()
+    return _DUE.rows(connection, {"at": now})
 
 
 def _unfinished(connection: Connection, job_ids: Sequence[int]) -> dict[int, list[Earlier]]:
     found: dict[int, list[Earlier]] = defaultdict(list)
     if not job_ids:
         return found
-    for job_id, *rest in connection.execute(_UNFINISHED, {"of": list(job_ids)}):
+    for job_id, *rest in _UNFINISHED.rows(connection, {"of": list(job_ids)}):
         found[job_id].append(Earlier(*rest))
     return found
 
 
-_UNFINISHED = (
+_UNFINISHED = Prepared(
     sa.select(runs.c.job_id, runs.c.id, runs.c.status, runs.c.trigger, runs.c.reason)
     .where(OneOf(runs.c.job_id, "of"), runs.c.status.in_(UNFINISHED))
     .order_by(runs.c.id)
@@ -252,10 +253,9 @@ def _advance(connection: Connection, gaps: Sequence[tuple[Row[Any], Gap]], now: 
         }
         for job, gap in gaps
     ]
-    if moves:
-        connection.execute(_ADVANCE, moves)
+    _ADVANCE.each(connection, moves)
 
 
-_ADVANCE = jobs.update().where(
-    jobs.c.id == sa.bindparam("of"), jobs.c.slots_until == sa.bindparam("from")
+_ADVANCE = Prepared(
+    jobs.update().where(jobs.c.id == sa.bindparam("of"), jobs.c.slots_until == sa.bindparam("from"))
 )

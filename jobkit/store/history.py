@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from jobkit.db import Prepared
 from jobkit.errors import NotFound
 from jobkit.models import attempts, jobs, output, runs, workers
 from jobkit.states import FINAL
@@ -27,10 +28,13 @@ def _with_names() -> sa.Select[Any]:
 
 def run(connection: Connection, run_id: int) -> Row[Any]:
     """Return one run with its job's name; NotFound otherwise."""
-    row = connection.execute(_with_names().where(runs.c.id == run_id)).one_or_none()
-    if row is None:
+    found: list[Row[Any]] = _RUN.rows(connection, {"of": run_id})
+    if not found:
         raise NotFound(f"There is no run {run_id}.", "See the latest: jobkit runs")
-    return row
+    return found[0]
+
+
+_RUN = Prepared(_with_names().where(runs.c.id == sa.bindparam("of")))
 
 
 def listed(

@@ -21,9 +21,10 @@ BACKFILL_PRIORITY = 100
 
 def submit(
     connection: Connection, job: Row[Any], params: dict[str, Any] | None, by: str, now: datetime
-) -> int:
-    """Make a manual run; it is never skipped, it waits its turn. Returns its id."""
-    return submit_many(connection, job, [params], by, now)[0]
+) -> Row[Any]:
+    """Make a manual run; it is never skipped, it waits its turn. Returns its row."""
+    (row,) = insert_new(connection, runs, _manual(job, [params], by, now), tuple(runs.c))
+    return row
 
 
 def submit_many(
@@ -34,14 +35,19 @@ def submit_many(
     now: datetime,
 ) -> list[int]:
     """Make a manual run for each set of parameters, in their order. Returns the ids."""
+    return _make(connection, _manual(job, many, by, now))
+
+
+def _manual(
+    job: Row[Any], many: Sequence[dict[str, Any] | None], by: str, now: datetime
+) -> list[dict[str, Any]]:
     own = job.params or {}
-    rows = [
+    return [
         run_row(
             job, now, trigger="manual", params={**own, **(given or {})} or None, requested_by=by
         )
         for given in many
     ]
-    return _make(connection, rows)
 
 
 def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> None:

@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
@@ -30,13 +31,14 @@ class Parcel:
     report: Report
     is_written: bool | None = None
     refused: Exception | None = None
+    next_order: Order | None = None
+    """What its slot executes next."""
 
 
 class Delivery:
     """Writes reports for many threads: whoever has the turn writes all that wait.
 
-    `take_next` claims, in the same transaction, what the slots that become free execute next;
-    `begin` starts it once that is durable.
+    `take_next` claims, in the same transaction, what the slots that become free execute next.
     """
 
     def __init__(
@@ -44,22 +46,20 @@ class Delivery:
         database: Database,
         rng: random.Random,
         take_next: Callable[[Connection, int], Sequence[Order]] = lambda _connection, _limit: (),
-        begin: Callable[[Order], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._rng = rng
         self._take_next = take_next
-        self._begin = begin
         self._turn = threading.Lock()
         self._gathering = threading.Lock()
         self._waiting: list[Parcel] = []
 
-    def deliver(self, report: Report) -> bool:
-        """Write a report and wait until it is durable.
+    def deliver(self, report: Report) -> tuple[bool, Order | None]:
+        """Write a report and wait until it is durable; return what its slot executes next, if any.
 
-        Returns False when the database cannot take it now; raises what it says of a report that
-        it will never take. One that is no longer its worker's to write is left out: somebody else
-        has that run.
+        The first is False when the database cannot take it now; raises what it says of a report
+        that it will never take. One that is no longer its worker's to write is left out: somebody
+        else has that run.
         """
         parcel = Parcel(report)
         with self._gathering:
@@ -70,7 +70,7 @@ class Delivery:
                     self._write_next()
         if parcel.refused is not None:
             raise parcel.refused
-        return parcel.is_written
+        return parcel.is_written, parcel.next_order
 
     def _write_next(self) -> None:
         with self._gathering:
@@ -91,10 +91,8 @@ class Delivery:
         except DatabaseUnavailable as error:
             log.warning("%d results wait. %s", len(group), error)
             is_written = False
-        for parcel in group:
-            parcel.is_written = is_written
-        for order in orders:
-            self._begin(order)
+        for parcel, order in zip_longest(group, orders):
+            parcel.is_written, parcel.next_order = is_written, order
 
     def _write(self, reports: Sequence[Report]) -> list[Order]:
         try:

@@ -57,7 +57,7 @@ class Worker:
         self._claiming = Claiming(database, settings, self._fresh_id())
         self._until_idle = until_idle
         spread = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._delivery = Delivery(database, spread, self._take_next, self._begin)
+        self._delivery = Delivery(database, spread, self._take_next)
         self._lock = threading.Lock()
         self._held: dict[tuple[int, int], Attempt] = {}
         self._threads: set[threading.Thread] = set()
@@ -181,33 +181,46 @@ class Worker:
     # Executing
 
     def _begin(self, order: Order) -> None:
+        attempt = self._hold(order)
+        thread = threading.Thread(target=self._serve, args=(attempt,), name="slot", daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
+
+    def _hold(self, order: Order) -> Attempt:
         attempt = Attempt(
             order, self._workshop, self.settings, self.database.clock, self._write_output
         )
-        thread = threading.Thread(
-            target=self._execute, args=(attempt,), name=f"run-{order.claim.run_id}", daemon=True
-        )
         with self._lock:
             self._held[attempt.key] = attempt
-            self._threads.add(thread)
-        log.info("run %d, attempt %d", *attempt.key)
-        thread.start()
+        log.debug("run %d, attempt %d", *attempt.key)
         self._heartbeat.hint()
+        return attempt
 
-    def _execute(self, attempt: Attempt) -> None:
+    def _serve(self, first: Attempt) -> None:
+        """Be one slot: execute an attempt, and each that its end brings."""
+        attempt: Attempt | None = first
+        while attempt is not None:
+            attempt = self._execute(attempt)
+        with self._lock:
+            self._threads.discard(threading.current_thread())
+        self._wake.set()
+
+    def _execute(self, attempt: Attempt) -> Attempt | None:
+        """Execute an attempt and hand in its result; return what its slot was given instead."""
         report = self._executed(attempt)
         if report is None:
             log.warning("run %d, attempt %d: the lease is lost; nothing is written", *attempt.key)
             self._let_go(attempt.key)
-        elif self._hand_in(report):
+            return None
+        is_settled, order = self._hand_in(report)
+        # Held before the other is let go: no slot looks free meanwhile.
+        following = self._hold(order) if order is not None else None
+        if is_settled:
             self._let_go(attempt.key)
         else:
             self._spool.keep(report)
-        with self._lock:
-            self._threads.discard(threading.current_thread())
-            is_full = len(self._held) >= self.settings.slots
-        if not is_full:  # else its slot was given to the next run with its result
-            self._wake.set()
+        return following
 
     def _executed(self, attempt: Attempt) -> Report | None:
         try:
@@ -240,27 +253,33 @@ class Worker:
 
     # Delivering
 
-    def _hand_in(self, report: Report) -> bool:
-        """Deliver; False while it cannot be. What the database refuses is set aside, not lost."""
+    def _hand_in(self, report: Report) -> tuple[bool, Order | None]:
+        """Deliver; False while it cannot be. What the database refuses is set aside, not lost.
+
+        Also returns what the slot of the report executes next.
+        """
         try:
-            is_written = self._delivery.deliver(report)
+            is_written, order = self._delivery.deliver(report)
         except Exception:
             log.exception("run %d: its result is refused", report.key[0])
         else:
             if is_written and report.packages is not None:
                 self._workshop.recorder.stored(report.packages)
-            return is_written
+            return is_written, order
         try:
             path = self._spool.set_aside(report)
         except OSError as error:
             log.warning("run %d: its result cannot be set aside: %s", report.key[0], error)
-            return False
+            return False, None
         log.warning("run %d: its refused result lies in %s", report.key[0], path)
-        return True
+        return True, None
 
     def _deliver_kept(self) -> None:
         for report in self._spool.kept():
-            if not self._hand_in(report):
+            is_settled, order = self._hand_in(report)
+            if order is not None:
+                self._begin(order)
+            if not is_settled:
                 return
             self._spool.discard(report)
             self._let_go(report.key)
@@ -347,7 +366,7 @@ class Worker:
         for thread in threads:
             thread.join()
         self._heartbeat.stop()
-        self._workshop.nursery.close()
+        self._workshop.close()
         try:
             self._deliver_kept()
             with self.database.write() as connection:
