@@ -127,8 +127,8 @@ def test_hot_queries_use_their_indexes(big: Database) -> None:
             lease=timedelta(minutes=1),
             limit=10,
         )
-        claims.next_available(connection, ["default"])
-        claims.next_available(connection, ["default"], after=now)
+        claims.is_due(connection, "default", now)
+        claims.next_available(connection, ["default"], now)
         claims.wishes(connection, "w")
         claims.renew(
             connection,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobkit.db import Database, OneOf, Prepared, Utc
+from jobkit.db import Database, OneOf, Prepared, Utc, prepared
 from jobkit.errors import DatabaseUnavailable
 from jobkit.kit import Kit
 from jobkit.models import attempts, jobs, runs, workers
@@ -115,3 +115,19 @@ def test_a_connection_that_was_ended_is_not_used_again(postgres_database: str) -
         assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != mine
     database.close()
     other.close()
+
+
+def test_postgresql_keeps_a_plan_for_a_second(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgres_database)
+    found = Prepared(sa.select(jobs.c.id).where(jobs.c.name == sa.bindparam("of")))
+    kept = "SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%%scheduled_jobs%%'"
+    with database.read() as connection:
+        for moment in (10.0, 10.9, 11.0):
+            monkeypatch.setattr(prepared, "stopwatch", lambda moment=moment: moment)
+            for name in ("sales", "stock"):
+                assert found.rows(connection, {"of": name}) == []
+        plans = connection.exec_driver_sql(kept).scalars().all()
+    assert sorted(plan.rpartition("-- ")[2] for plan in plans) == ["10.0", "11.0"]
+    database.close()

@@ -16,6 +16,7 @@ import pytest
 
 import jobkit
 from jobkit import migrations
+from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
 from jobkit.handles import Run
 from jobkit.kit import Kit
@@ -274,6 +275,8 @@ def test_behind_pgbouncer_all_polls_says_so_once_and_doubles_nothing(
     execute(server.url("postgres"), f"CREATE DATABASE {name}")
     with closing(start_bouncer(server)) as bouncer:
         url = bouncer.url(name)
+        with closing(Database(url)) as pooled, pooled.write() as connection:
+            assert not connection.connection.info["prepares"]  # the next one has another server
         migrations.upgrade(url)
         with programs_on(url) as programs, jobkit.connect(url) as kit:
             note = script(workplace, "note.sh", LEDGER)

@@ -14,6 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from jobkit.clock import stopwatch
+
+PLAN_SECONDS = 1.0
 Process = Callable[[Any], Any]
 
 
@@ -125,12 +128,19 @@ def _row_of(names: Sequence[str]) -> Any:
 
 
 def _run(connection: Connection, sql: str, values: Any, *, is_many: bool = False) -> Any:
-    driver: Any = connection.connection.dbapi_connection
+    pooled = connection.connection
+    driver: Any = pooled.dbapi_connection
     cursor = driver.cursor()
     for told in connection.dispatch.before_cursor_execute:
         sql, values = told(connection, cursor, sql, values, None, is_many)
     try:
-        (cursor.executemany if is_many else cursor.execute)(sql, values)
+        if is_many:
+            cursor.executemany(sql, values)
+        elif pooled.info.get("prepares"):
+            # Another text is another plan.
+            cursor.execute(f"{sql} -- {stopwatch() // PLAN_SECONDS}", values, prepare=True)
+        else:
+            cursor.execute(sql, values)
     except Exception as error:  # noqa: BLE001 - raised again, by Core
         # As Core does: an error of its own kind, and a connection that is dead is not used again.
         connection._handle_dbapi_exception(error, sql, values, cursor, None)

@@ -156,26 +156,31 @@ def _claim_statement() -> Any:
 _CLAIM = Prepared(_claim_statement())
 
 
-def next_available(
-    connection: Connection, queues: Sequence[str], *, after: datetime | None = None
-) -> dict[str, datetime]:
-    """Return when the first waiting run of each queue can start: now, or after its retry delay.
-
-    Queues in which nothing waits are left out. `after`: look only at what starts later.
-    """
-    statement = _FIRST if after is None else _FIRST_AFTER
-    soonest = {
-        queue: statement.scalar(connection, {"of": queue} | ({"at": after} if after else {}))
-        for queue in queues
-    }
-    return {queue: instant for queue, instant in soonest.items() if instant is not None}
+def is_due(connection: Connection, queue: str, now: datetime) -> bool:
+    """Whether a run of a queue could start now, were its lane free."""
+    return _WAITS.scalar(connection, {"of": queue, "at": now}) is not None
 
 
-_SOONEST = sa.select(sa.func.min(runs.c.available_at)).where(
-    runs.c.status == PENDING, runs.c.queue == sa.bindparam("of")
+_WAITS = Prepared(
+    sa.select(runs.c.id)
+    .where(runs.c.status == PENDING, runs.c.queue == sa.bindparam("of"), runs.c.available_at <= _AT)
+    .limit(1)
 )
-_FIRST = Prepared(_SOONEST)
-_FIRST_AFTER = Prepared(_SOONEST.where(runs.c.available_at > _AT))
+
+
+def next_available(
+    connection: Connection, queues: Sequence[str], after: datetime
+) -> list[datetime]:
+    """Return when, later than an instant, the first waiting run of each queue can start."""
+    soonest = [_FIRST_AFTER.scalar(connection, {"of": queue, "at": after}) for queue in queues]
+    return [instant for instant in soonest if instant is not None]
+
+
+_FIRST_AFTER = Prepared(
+    sa.select(sa.func.min(runs.c.available_at)).where(
+        runs.c.status == PENDING, runs.c.queue == sa.bindparam("of"), runs.c.available_at > _AT
+    )
+)
 
 
 def wishes(connection: Connection, worker_id: str) -> bool:

@@ -32,9 +32,10 @@ class Claiming:
     def due(self) -> list[str]:
         """Return the queues in which a run is due."""
         with self._database.read() as connection:
-            soonest = claims.next_available(connection, self._settings.queues)
-        now = self._database.clock.now()
-        return [queue for queue, instant in soonest.items() if instant <= now]
+            now = self._database.clock.now()
+            return [
+                queue for queue in self._settings.queues if claims.is_due(connection, queue, now)
+            ]
 
     def is_wished(self) -> bool:
         """Whether somebody wants a run to end that this worker holds."""
@@ -46,10 +47,10 @@ class Claiming:
         with self._database.read() as connection:
             # What could be claimed now but was not waits for a lane: its end will wake us.
             now = self._database.clock.now()
-            later = claims.next_available(connection, self._settings.queues, after=now)
+            later = claims.next_available(connection, self._settings.queues, now)
         if not later:
             return poll
-        left = (min(later.values()) - self._database.clock.now()).total_seconds()
+        left = (min(later) - self._database.clock.now()).total_seconds()
         return min(poll, max(left, LEAST_LOOK_SECONDS))
 
     def take(self, queue: str, limit: int) -> list[Order]:
