@@ -144,7 +144,7 @@ class Jobkit:
                 isolation=self.isolation,
             )
 
-    def serving(self) -> AbstractContextManager[None]:
+    def serving(self) -> AbstractContextManager[int]:
         return worker(self.url, self.bench.folder)
 
     def runs(self, count: int) -> float:
