@@ -4,10 +4,10 @@
     uv run --group bench python -m benchmarks.idle --on postgresql
 
 One after the other, each for a minute: jobkit's scheduler and worker, with the processes that
-scripts are forked from; the same after the worker has run some of each kind; `jobkit up` (both and
-the portal in one process); and a peer, on Redis too where a `redis-server` is on the PATH. Memory
-is PSS of all processes: what is shared with others counts in part; `private` counts only what
-nobody else maps. Redis and PostgreSQL themselves do not count. Linux only.
+scripts are forked from; the same a good minute after the worker has run some of each kind; `jobkit
+up` (both and the portal in one process); and peers, on Redis too where a `redis-server` is on the
+PATH. Memory is PSS of all processes: what is shared with others counts in part; `private` counts
+only what nobody else maps. Redis and PostgreSQL themselves do not count. Linux only.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import psutil
 from benchmarks import rivals
 from benchmarks.notebooks import document
 from benchmarks.stand import chosen, database, opened, running, served
+from jobkit.executors.nursery import HOST_IDLE_SECONDS
 from jobkit.kit import Kit
 
 SETTLE_SECONDS = 10
@@ -84,9 +85,9 @@ def kind_of(process: psutil.Process) -> str:
     return f"{name} of {modules[0].partition('.')[0]}" if modules else name
 
 
-def show_idle(name: str, ids: list[int], length: int) -> None:
+def show_idle(name: str, ids: list[int], length: int, settle: float = SETTLE_SECONDS) -> None:
     """Print what these processes cost while nothing happens."""
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(settle)
     processes = family(ids)
     before, began = seconds(processes), time.monotonic()
     time.sleep(length)
@@ -132,10 +133,12 @@ def peers(stack: ExitStack, url: str, folder: Path, is_sqlite: bool) -> Iterator
 
 def run(kit: Kit, url: str, folder: Path, length: int) -> None:
     """Measure on one database."""
+    kit.add_job("any", "any.py")
     with served(kit, url, folder) as ids:
+        kit.submit("any").wait(120)  # its processes are there, and warm
         show_idle("jobkit scheduler and worker", ids, length)
         use_all_kinds(kit, folder)
-        show_idle("the same, each kind was run", ids, length)
+        show_idle("the same, each kind was run", ids, length, HOST_IDLE_SECONDS + SETTLE_SECONDS)
     with up(url, folder) as id_:
         show_idle("jobkit up, with the portal", [id_], length)
     with ExitStack() as stack:
