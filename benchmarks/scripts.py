@@ -103,8 +103,8 @@ def tell(name: str, values: list[float]) -> None:
 
 
 @contextmanager
-def worker(url: str, folder: Path, **settings: str) -> Iterator[None]:
-    """Keep a worker process of two slots."""
+def worker(url: str, folder: Path, **settings: str) -> Iterator[int]:
+    """Keep a worker process of two slots; its process id."""
     process = subprocess.Popen(
         [sys.executable, "-m", "jobkit", "worker", "--slots", "2"],
         env=os.environ
@@ -114,7 +114,7 @@ def worker(url: str, folder: Path, **settings: str) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()

@@ -414,3 +414,54 @@ def test_many_at_once_each_have_their_host(nursery: Nursery, workplace: Path) ->
     (workplace / "go").touch()
     assert [each.ended().exit_code for each in started] == list(range(12))
     assert len({each.child.host_pid for each in started}) == 12
+
+
+def test_hosts_that_nobody_needs_end_but_for_one(
+    nursery: Nursery, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = workplace / "script.py"
+    script.write_text(
+        "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.01)\n", "utf-8"
+    )
+    started = [Started(nursery, script) for _ in range(3)]
+    hosts = [each.child.host_pid for each in started]
+    (workplace / "go").touch()
+    for each in started:
+        each.ended()
+    nursery.tidy()
+    assert [host for host in hosts if is_gone(host)] == []
+    monkeypatch.setattr("jobkit.executors.nursery.HOST_IDLE_SECONDS", -1.0)
+    nursery.tidy()
+    assert until(lambda: sum(is_gone(host) for host in hosts) == 2)
+    again = Started(nursery, script)
+    assert again.child.host_pid in hosts
+    assert again.ended().exit_code == 0
+
+
+def test_a_zygote_that_nobody_needs_ends_and_is_started_again(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "calm.py").write_text("import sys; print('wave' in sys.modules)", "utf-8")
+    (workplace / "long.py").write_text(
+        "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.01)\n", "utf-8"
+    )
+    opened = Nursery(inheritable(os.environ))
+    special: dict[str, tuple[str, ...]] = {"modules": ("wave",)}
+    try:
+        assert run(opened, workplace / "calm.py")[3] == "False\n"
+        long = Started(opened, workplace / "long.py", **special)  # type: ignore[arg-type]
+        usual, other = (opened._zygotes[opened._breed(None, it)] for it in ((), ("wave",)))
+        assert usual is not None
+        assert other is not None
+        monkeypatch.setattr("jobkit.executors.nursery.HOST_IDLE_SECONDS", -1.0)
+        monkeypatch.setattr("jobkit.executors.nursery.ZYGOTE_IDLE_SECONDS", -1.0)
+        opened.tidy()
+        assert not other.has_ended()  # what runs goes on
+        (workplace / "go").touch()
+        assert long.ended().exit_code == 0
+        opened.tidy()
+        assert until(other.has_ended)
+        assert not usual.has_ended()
+        assert run(opened, workplace / "calm.py", **special)[3] == "True\n"
+    finally:
+        opened.close()

@@ -30,7 +30,7 @@ from jobkit.kit import Kit
 from jobkit.wakeups import Watch
 
 Follow = Annotated[bool, typer.Option("--follow", help="Show the output while it is written.")]
-FOLLOW_SECONDS = 0.2
+FOLLOW_SECONDS = 0.05
 CHANGES: dict[bool | None, str] = {True: ", with changes", False: ", without changes"}
 
 

@@ -20,6 +20,10 @@ from jobkit.executors.link import FOLDER, Breed, Link, SocketLink, start_host, s
 log = logging.getLogger("jobkit.worker")
 
 START_SECONDS = 60.0
+HOST_IDLE_SECONDS = 60.0
+"""How long a host that nobody needs is kept: another one is forked in milliseconds."""
+ZYGOTE_IDLE_SECONDS = 600.0
+"""How long a zygote is kept whose forks nobody needs: another one takes a second to start."""
 COOKIE_ROOM = "JOBKIT_ROOM"
 """Makes room among the variables of a zygote for the cookies that its forks show."""
 
@@ -73,6 +77,10 @@ class Zygote:
         with self._lock:
             self._socket.close()
 
+    def has_ended(self) -> bool:
+        """Say whether its process is gone, and collect it."""
+        return self._process.poll() is not None
+
     def wait_for_end(self, seconds: float) -> None:
         """Wait until it has ended; kill it when it does not."""
         try:
@@ -95,7 +103,9 @@ class Nursery:
         self._lock = threading.Lock()
         self._starting: dict[Breed, threading.Lock] = {}
         self._zygotes: dict[Breed, Zygote | None] = {}
-        self._idle: list[Link] = []
+        self._idle: list[tuple[Link, float]] = []
+        self._used_at: dict[Breed, float] = {}
+        self._ending: list[Zygote] = []
         self._is_closed = False
 
     def warm_up(self) -> None:
@@ -109,9 +119,10 @@ class Nursery:
         with self._lock:
             if self._is_closed:
                 raise CannotStart("The worker has ended.", "Start it again.")
-            for index, link in enumerate(self._idle):
-                if link.breed == breed:
-                    return self._idle.pop(index)
+            self._used_at[breed] = stopwatch()
+            for index in reversed(range(len(self._idle))):  # so that those too many stay idle
+                if self._idle[index][0].breed == breed:
+                    return self._idle.pop(index)[0]
         for _ in range(2):  # a zygote that was killed is replaced once
             zygote = self._zygote(breed)
             if zygote is None:
@@ -126,10 +137,40 @@ class Nursery:
         """Keep a host for the next attempt; one that is gone, or nobody's fork, is closed."""
         with self._lock:
             is_kept = not (link.is_cut or link.breed is None or self._is_closed)
-            if is_kept:
-                self._idle.append(link)
+            if is_kept and link.breed is not None:
+                self._idle.append((link, stopwatch()))
+                self._used_at[link.breed] = stopwatch()
         if not is_kept:
             link.close()
+
+    def tidy(self) -> None:
+        """End what nobody has needed for a while, but for one host that most attempts use."""
+        now = stopwatch()
+        with self._lock:
+            links = self._take_idle(now - HOST_IDLE_SECONDS)
+            self._ending = [zygote for zygote in self._ending if not zygote.has_ended()]
+            zygotes = self._take_unused(now - ZYGOTE_IDLE_SECONDS)
+            self._ending += zygotes
+        for link in links:
+            link.close()
+        for zygote in zygotes:
+            zygote.close()
+
+    def _take_idle(self, before: float) -> list[Link]:
+        """Take out the hosts that are idle since before then."""
+        usual = [link for link, _ in self._idle if link.breed == self._usual]
+        old = [link for link, since in self._idle if since < before and link not in usual[-1:]]
+        self._idle = [pair for pair in self._idle if pair[0] not in old]
+        return old
+
+    def _take_unused(self, before: float) -> list[Zygote]:
+        """Take out the zygotes that nobody has used since; each ends when its last host has."""
+        old = [
+            breed
+            for breed, zygote in self._zygotes.items()
+            if zygote is not None and breed != self._usual and self._used_at[breed] < before
+        ]
+        return [zygote for breed in old if (zygote := self._zygotes.pop(breed)) is not None]
 
     def close(self) -> None:
         """End all hosts and zygotes, also those that are just being started."""
@@ -140,14 +181,15 @@ class Nursery:
             with turn:
                 pass
         with self._lock:
-            links, self._idle = self._idle, []
+            links, self._idle = [link for link, _ in self._idle], []
             zygotes = [zygote for zygote in self._zygotes.values() if zygote is not None]
+            ending, self._ending = self._ending, []
             self._zygotes = {}
         for link in links:
             link.close()
         for zygote in zygotes:
             zygote.close()
-        for zygote in zygotes:
+        for zygote in (*zygotes, *ending):
             zygote.wait_for_end(5)
 
     def _breed(self, python: str | None, modules: Sequence[str]) -> Breed:
@@ -194,8 +236,8 @@ class Nursery:
         with self._lock:
             if self._zygotes.get(zygote.breed) is zygote:
                 del self._zygotes[zygote.breed]
-            left = [link for link in self._idle if link.breed == zygote.breed]
-            self._idle = [link for link in self._idle if link.breed != zygote.breed]
+            left = [link for link, _ in self._idle if link.breed == zygote.breed]
+            self._idle = [pair for pair in self._idle if pair[0] not in left]
         for link in left:
             link.close()
         zygote.close()

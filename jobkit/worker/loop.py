@@ -112,6 +112,7 @@ class Worker:
                     self._register_again()
                 self._deliver_kept()
                 seconds = self.step()
+                self._workshop.nursery.tidy()
                 if self._free <= 0:
                     # With no slot free a commit can only bring a wish; a moment gathers many.
                     self.database.clock.wait(self._wake, FULL_SECONDS)

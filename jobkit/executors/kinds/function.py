@@ -35,5 +35,7 @@ class Function:
             if not needs.accepts(python):
                 uv += ["--python", needs.requires_python]
             return Launch((*uv, "--", "python", str(RUNNER), *arguments), env=QUIET_UV)
-        warm = warm_if_ours(python, RUNNER, arguments, preload=("inspect", "traceback"))
-        return Launch((str(python), str(RUNNER), *arguments), warm)
+        # No modules of its own: it is forked from where scripts are, with what these preload.
+        return Launch(
+            (str(python), str(RUNNER), *arguments), warm_if_ours(python, RUNNER, arguments)
+        )
