@@ -166,7 +166,7 @@ def test_a_job_may_name_a_venv_or_an_interpreter(make: Make, tmp_path: Path) -> 
     for chosen in (tmp_path / "venv", python):
         command = launch(make("a.py", "", python=chosen))
         assert command.argv[0] == str(python)
-        assert command.warm is None
+        assert command.warm is not None  # by a fork of that one, if it can be had
     with pytest.raises(CannotStart, match="There is no interpreter"):
         launch(make("a.py", "", python=tmp_path / "nothing"))
 

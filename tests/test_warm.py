@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from jobkit.executors.link import Breed
 from jobkit.executors.nursery import Nursery
 from jobkit.executors.process import Child, Command, Outcome, child_environment, inheritable
 from tests.test_executors import is_gone, until
@@ -43,6 +45,7 @@ class Started:
         memory: int | None = None,
         timeout: timedelta = HOUR,
         modules: tuple[str, ...] = (),
+        python: str = sys.executable,
     ) -> None:
         environment = child_environment(
             inheritable(os.environ), run_id=next(numbers), attempt=1, scheduled_for=None,
@@ -50,10 +53,10 @@ class Started:
         )  # fmt: skip
         self.printed: list[str] = []
         argv = [str(script), *arguments]
-        self.link = nursery.take(modules=modules)
+        self.link = nursery.take(python, modules)
         self.child = Child(
             Command(
-                [sys.executable, *argv],
+                [python, *argv],
                 script.parent,
                 environment | (variables or {}),
                 warm=tuple(argv) if warm else None,
@@ -233,6 +236,33 @@ def test_it_is_forked_where_that_is_possible(nursery: Nursery, workplace: Path) 
     (workplace / "script.py").write_text(IS_WARM, "utf-8")
     assert run(nursery, workplace / "script.py")[3] == "True\n"
     assert run(nursery, workplace / "script.py", warm=False)[3] == "False\n"
+
+
+def test_another_interpreter_is_forked_from_once_it_is_ready(
+    nursery: Nursery, workplace: Path
+) -> None:
+    (workplace / "script.py").write_text(f"{IS_WARM}; print(sys.prefix, sys.executable)", "utf-8")
+    venv = workplace / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    python = f"{venv}/bin/python"
+    told = [run(nursery, workplace / "script.py", python=python)[3]]
+    assert until(lambda: nursery._zygotes.get(Breed(python)) is not None)
+    told.append(run(nursery, workplace / "script.py", python=python)[3])
+    assert told == [f"{is_warm}\n{venv} {python}\n" for is_warm in (False, True)]
+    assert run(nursery, workplace / "script.py")[3] == f"True\n{sys.prefix} {sys.executable}\n"
+
+
+def test_an_interpreter_of_another_version_stays_fresh(
+    nursery: Nursery, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "script.py").write_text(IS_WARM, "utf-8")
+    venv = workplace / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    python = f"{venv}/bin/python"
+    monkeypatch.setattr("jobkit.executors.nursery.OURS", [3, 1])
+    assert run(nursery, workplace / "script.py", python=python)[3] == "False\n"
+    assert until(lambda: Breed(python) in nursery._zygotes)
+    assert run(nursery, workplace / "script.py", python=python)[3] == "False\n"
 
 
 def test_forks_draw_their_own_random_numbers(nursery: Nursery, workplace: Path) -> None:

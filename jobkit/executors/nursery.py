@@ -24,6 +24,7 @@ HOST_IDLE_SECONDS = 60.0
 """How long a host that nobody needs is kept: another one is forked in milliseconds."""
 ZYGOTE_IDLE_SECONDS = 600.0
 """How long a zygote is kept whose forks nobody needs: another one takes a second to start."""
+OURS = list(sys.version_info[:2])
 COOKIE_ROOM = "JOBKIT_ROOM"
 """Makes room among the variables of a zygote for the cookies that its forks show."""
 
@@ -103,6 +104,7 @@ class Nursery:
         self._lock = threading.Lock()
         self._starting: dict[Breed, threading.Lock] = {}
         self._zygotes: dict[Breed, Zygote | None] = {}
+        self._beginning: set[Breed] = set()
         self._idle: list[tuple[Link, float]] = []
         self._used_at: dict[Breed, float] = {}
         self._ending: list[Zygote] = []
@@ -114,8 +116,14 @@ class Nursery:
             self.give_back(self.take())
 
     def take(self, python: str | None = None, modules: Sequence[str] = ()) -> Link:
-        """Return a host that is idle; CannotStart when there is none and none can be started."""
+        """Return a host that is idle; CannotStart when there is none and none can be started.
+
+        It runs whatever it is told. It can fork the interpreter that is asked for, unless that is
+        not the worker's own and only begins to be got ready: nobody waits for that.
+        """
         breed = self._breed(python, modules)
+        if breed.python != sys.executable and not self._is_ready(breed):
+            return self.take()
         with self._lock:
             if self._is_closed:
                 raise CannotStart("The worker has ended.", "Start it again.")
@@ -199,6 +207,25 @@ class Nursery:
             return Breed(sys.executable, tuple(modules))
         return Breed(str(python), tuple(modules))
 
+    def _is_ready(self, breed: Breed) -> bool:
+        """Say whether there is a zygote; if nobody has tried to start one, begin to."""
+        with self._lock:
+            if breed in self._zygotes:
+                return self._zygotes[breed] is not None
+            if breed in self._beginning or self._is_closed:
+                return False
+            self._beginning.add(breed)
+        threading.Thread(target=self._begin, args=(breed,), name="warm-up", daemon=True).start()
+        return False
+
+    def _begin(self, breed: Breed) -> None:
+        try:
+            with suppress(CannotStart):
+                self._zygote(breed)
+        finally:
+            with self._lock:
+                self._beginning.discard(breed)
+
     def _zygote(self, breed: Breed) -> Zygote | None:
         if sys.platform != "linux":
             return None
@@ -221,6 +248,8 @@ class Nursery:
         while True:
             zygote = Zygote(Breed(breed.python, tuple(modules)), self._environment)
             answer = zygote.wait()
+            if answer.get("version", OURS) != OURS:  # what is known of forks is known of ours
+                answer = {"refused": "", "why": f"it is Python {answer['version']}, ours {OURS}"}
             if "ready" in answer:
                 zygote.breed = breed
                 return zygote

@@ -101,6 +101,8 @@ class Zygote:
 
     def can_become(self, order: dict[str, Any]) -> bool:
         """Say whether a fork can run a script as a fresh interpreter would."""
+        if order["argv"][0] != sys.executable:
+            return False
         is_same = interpreter.at_start(order["env"]) == self.variables
         order["changes"] = interpreter.changes(self.added | order["env"])
         return is_same and not self.is_shadowed(order["warm"]["script"])
@@ -158,7 +160,7 @@ def main() -> None:
     os.set_inheritable(lifeline.fd, False)
     del sys.path[0]  # the folder of this file
     refused = preload([*USUAL, *names])
-    lifeline.send(refused or {"ready": True})
+    lifeline.send(refused or {"ready": True, "version": sys.version_info[:2]})
     if refused:
         return
     zygote = Zygote(lifeline)

@@ -110,7 +110,8 @@ class Attempt:
     @contextmanager
     def _host(self, prepared: Prepared) -> Iterator[Link]:
         nursery = self._workshop.nursery
-        link = nursery.take(modules=prepared.modules if prepared.command.warm else ())
+        is_warm = prepared.command.warm is not None
+        link = nursery.take(prepared.python, prepared.modules) if is_warm else nursery.take()
         try:
             yield link
         finally:

@@ -28,6 +28,8 @@ class Prepared:
     """All that an attempt is started with."""
 
     command: Command
+    python: str
+    """The interpreter that runs it, if one does."""
     modules: tuple[str, ...]
     """What a forked interpreter should have imported before."""
     artifacts: Path
@@ -117,7 +119,9 @@ class Workshop:
                 variables=tuple(environment),
             )
             modules = launch.warm.preload if launch.warm else ()
-            yield Prepared(command, modules, desk.artifacts, tuple(values.values()), subject)
+            yield Prepared(
+                command, launch.argv[0], modules, desk.artifacts, tuple(values.values()), subject
+            )
 
     def _target(self, definition: Mapping[str, Any], script: str) -> Target:
         text = definition.get("source")

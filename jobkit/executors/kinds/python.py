@@ -38,7 +38,7 @@ class Python:
         needs = _needs_of(task.target.sha256, path)
         if needs.dependencies or not needs.accepts(python):
             return Launch((*uv_run(needs, python), "--script", str(path), *arguments), env=QUIET_UV)
-        return Launch((str(python), str(path), *arguments), warm_if_ours(python, path, arguments))
+        return Launch((str(python), str(path), *arguments), Warm(path, arguments))
 
 
 @dataclass(frozen=True)
