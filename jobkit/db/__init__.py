@@ -1,5 +1,6 @@
 """The database: all that differs between SQLite and PostgreSQL lives here."""
 
+from jobkit.db.bulk import continue_ids, copy_rows, without_indexes
 from jobkit.db.columns import BigId, JsonText, Utc
 from jobkit.db.conditions import OneOf, Rarely
 from jobkit.db.database import Database
@@ -14,9 +15,12 @@ __all__ = [
     "OneOf",
     "Rarely",
     "Utc",
+    "continue_ids",
+    "copy_rows",
     "ensure_partitions",
     "insert_new",
     "insert_once",
     "lock_schema",
     "refuse_shared_folder",
+    "without_indexes",
 ]
