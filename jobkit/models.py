@@ -292,6 +292,8 @@ class JobArchive(Table, table=True):
     sha256: str
     created_at: datetime = _instant(nullable=False)
     removed_at: datetime | None = _instant()
+    restoring_at: datetime | None = _instant()
+    """Since when rows come back into the tables; until the part is gone, it alone counts."""
 
 
 class PackageSet(Table, table=True):

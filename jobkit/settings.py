@@ -192,6 +192,26 @@ class Settings(BaseSettings):
         "Bytes of artifacts that are kept of an attempt.",
         ge=0,
     )
+    archive_url: str | None = _setting(
+        "JOBKIT_ARCHIVE_URL",
+        None,
+        "Where old runs are archived: a folder or s3://bucket/prefix; a scheduler then archives "
+        "each month when it is over for long enough, and clean-up deletes no runs.",
+    )
+    archive_after_days: int = _setting(
+        "JOBKIT_ARCHIVE_AFTER_DAYS",
+        30,
+        "Days after its end that a month stays in the database before it is archived.",
+        ge=0,
+        le=36500,
+    )
+    archive_keep_runs: int = _setting(
+        "JOBKIT_ARCHIVE_KEEP_RUNS",
+        10,
+        "The last runs of each job that stay in the database, however old they are.",
+        ge=0,
+        le=100_000,
+    )
     wakeups: bool = _setting(
         "JOBKIT_WAKEUPS",
         True,
