@@ -151,6 +151,11 @@ class Settings(BaseSettings):
         Path.home() / ".cache" / "jobkit" / "spool",
         "Where a worker keeps results that the database cannot take yet.",
     )
+    cache_dir: Path = _setting(
+        "JOBKIT_CACHE_DIR",
+        Path.home() / ".cache" / "jobkit" / "analytics",
+        "Where analytics keep copies of the history on this machine; it may be deleted any time.",
+    )
     kinds: Annotated[tuple[str, ...], NoDecode] = _setting(
         "JOBKIT_KINDS",
         (),
@@ -338,8 +343,8 @@ def _default(field: str) -> str:
         return ""
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}"
-    if field == "spool_dir":
-        return "`~/.cache/jobkit/spool`"
+    if field in ("spool_dir", "cache_dir"):
+        return f"`~/{value.relative_to(Path.home()).as_posix()}`"
     if isinstance(value, tuple):
         return "`" + ",".join(map(str, value)) + "`"
     return f"`{value}`" if isinstance(value, str) else str(value)

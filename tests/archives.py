@@ -50,12 +50,12 @@ def live(kit: Kit, attempts: int = ATTEMPTS, seed: int = 3) -> None:
     generate(kit.database, attempts=attempts, months=3, now=NOW, seed=seed, output_bytes=120)
 
 
-def contents(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+def contents(database: Database) -> dict[str, list[str]]:
     """Return every column of every run, attempt and chunk; `born` is not part of the history."""
     with database.read() as connection:
         return {
             table.name: [
-                tuple(row)
+                repr(tuple(row))
                 for row in connection.execute(
                     sa.select(*(column for column in table.c if column.name != "born")).order_by(
                         *order

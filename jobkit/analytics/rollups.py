@@ -55,7 +55,7 @@ GROUP BY unit"""
 
 def _over_pieces(question: str) -> str:
     pieces = PIECES.replace("{unit}", str(HOUR_US))
-    return f"WITH spans AS ({SPANS}), pieces AS ({pieces}) {question}"  # noqa: S608 - constants
+    return f"WITH spans AS ({SPANS}), pieces AS ({pieces}) {question}"
 
 
 ROLLUPS = {

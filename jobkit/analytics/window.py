@@ -1,11 +1,10 @@
-"""Windows of time: what a question is about, and how time is cut into buckets in a zone."""
+"""Windows of time: what a question is about, and in whose calendar."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jobkit import text
@@ -15,8 +14,6 @@ Given = str | timedelta | Sequence[datetime | str] | None
 """`"7d"`, a timedelta, a pair of instants, or None for the whole history."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-DAY = timedelta(days=1)
-MOST_BUCKETS = 100_000
 
 
 def micros(instant: datetime) -> int:
@@ -83,23 +80,11 @@ class Window:
         ends = f"{column} < {literal(self.end)}"
         return ends if self.start is None else f"{column} >= {literal(self.start)} AND {ends}"
 
-    def buckets(self, every: str | timedelta) -> Buckets:
-        """Cut it into buckets of a length; see `Buckets`."""
-        return Buckets.read(every, self)
-
-    @cached_property
-    def quarters(self) -> list[tuple[datetime, timedelta]]:
-        """Return the zone's offsets in the window: from when on each holds, the first from ever."""
-        zone = ZoneInfo(self.zone)
-        at = self.start or self.end - timedelta(days=366 * 25)
-        found = [(at, zone.utcoffset(at.astimezone(zone)) or timedelta(0))]
-        while at < self.end + 32 * DAY:
-            later = at + DAY
-            offset = later.astimezone(zone).utcoffset() or timedelta(0)
-            if offset != found[-1][1]:
-                found.append((_change(zone, at, later), offset))
-            at = later
-        return found
+    def since(self, first: datetime) -> Window:
+        """Return it with a start: of the whole history, the first instant that is known."""
+        if self.start is not None:
+            return self
+        return Window(min(first, self.end - timedelta(microseconds=1)), self.end, self.zone)
 
     def __str__(self) -> str:
         start = "the first" if self.start is None else text.instant(self.start, self.zone)
@@ -124,15 +109,3 @@ def _instant(given: datetime | str, zone: str) -> datetime:
     if given.tzinfo is None:
         return given.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     return given.astimezone(UTC)
-
-
-def _change(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
-    """Find the second at which a zone's offset changes between two instants."""
-    before = low.astimezone(zone).utcoffset()
-    while high - low > timedelta(seconds=1):
-        middle = low + timedelta(seconds=(high - low) // timedelta(seconds=2))
-        if middle.astimezone(zone).utcoffset() == before:
-            low = middle
-        else:
-            high = middle
-    return high

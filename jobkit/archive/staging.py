@@ -35,6 +35,7 @@ _WRITTEN = {
 }
 SLICE_BYTES = 32 << 20
 _CHUNKS = 'STRUCT(seq BIGINT, "at" TIMESTAMP, stream VARCHAR, "text" VARCHAR)[]'
+_SHAPE = f"CREATE TABLE whole AS SELECT *, NULL::{_CHUNKS} AS output FROM attempts LIMIT 0"  # noqa: S608
 _SLICES = f"""
 SELECT max(dispatch_id) FROM (
     SELECT dispatch_id, sum(coalesce(length(text), 0)) OVER (ORDER BY dispatch_id) // {SLICE_BYTES}
@@ -156,7 +157,7 @@ class Staging:
 
     def _join_output(self) -> None:
         execute = self._connection.execute
-        execute(f"CREATE TABLE whole AS SELECT *, NULL::{_CHUNKS} AS output FROM attempts LIMIT 0")
+        execute(_SHAPE)
         after = 0
         for (upto,) in execute(_SLICES).fetchall():
             execute(_WHOLE, [after, upto])
