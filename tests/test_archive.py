@@ -99,7 +99,9 @@ def test_files_hold_the_columns_of_the_tables_in_naive_utc_and_the_output(aged: 
             sa.select(attempts).where(attempts.c.status == "FAILURE").order_by(attempts.c.id)
         ).first()
         said = connection.execute(
-            sa.select(output.c.text).where(output.c.dispatch_id == chosen.dispatch_id)
+            sa.select(output.c.text).where(
+                output.c.dispatch_id == chosen.dispatch_id, output.c.attempt == chosen.attempt
+            )
         ).scalars()
         texts = list(said)
     keeping(aged, 0).archive.run()
