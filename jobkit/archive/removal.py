@@ -55,8 +55,9 @@ def _paced(database: Database, ids: Iterator[int], part: str) -> Iterator[int | 
     """Delete in transactions that take about as long as they may; yield after each."""
     size = float(FIRST_BATCH)
     while chosen := _take(ids, int(size)):
-        began = stopwatch()
-        with database.write() as connection:
+        # What the disk forgets of it, it forgets of `removed_at` too, which is written later.
+        with database.write(lazily=True) as connection:
+            began = stopwatch()  # when it is our turn, not when we asked for it
             if not manifest.is_leaving(connection, part):
                 yield None
                 return

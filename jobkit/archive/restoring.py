@@ -74,7 +74,7 @@ def _bring_back(
         names = [column.name for column in columns]
         asked = [*names, "output"] if kind == "attempts" else names
         for rows in batches(files[kind], asked, BATCH):
-            with database.write() as connection:
+            with database.write(lazily=True) as connection:
                 if not manifest.is_coming_back(connection, part, since):
                     raise _taken(part)
                 write(connection, names, rows)

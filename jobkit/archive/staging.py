@@ -90,13 +90,12 @@ class Frame:
 
 
 class Staging:
-    """A DuckDB database in a folder that goes when the part is done."""
+    """A DuckDB database; what does not fit its memory lies in a folder that goes afterwards."""
 
     def __init__(self, folder: Path) -> None:
         self._duckdb, self._polars = _engines()
         self.folder = folder
         self._connection = self._duckdb.connect(
-            str(folder / "staging.duckdb"),
             config={
                 "memory_limit": MEMORY,
                 "threads": THREADS,

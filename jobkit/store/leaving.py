@@ -98,7 +98,7 @@ def read(
         yield from found.partitions() if heavy is None else _by_bytes(found, heavy)
 
 
-def _by_bytes(found: sa.CursorResult[Any], heavy: int) -> Iterator[Rows]:
+def _by_bytes(found: Any, heavy: int) -> Iterator[Rows]:
     gathered: list[Any] = []
     weight = 0
     for rows in found.partitions():
