@@ -54,26 +54,34 @@ class Database:
         self.engine.update_execution_options(jobkit_wakeups=wakeups)
         self.clock: Clock = SystemClock() if self.is_sqlite else ServerClock(self._server_now)
 
-    def write(self, *, takes_long: bool = False) -> AbstractContextManager[Connection]:
+    def write(
+        self, *, takes_long: bool = False, lazily: bool = False
+    ) -> AbstractContextManager[Connection]:
         """Open a transaction that writes; committed at the end, rolled back by an error.
 
         After 30 s without an end its connection is held to be dead, unless it `takes_long`.
+        `lazily`: its commit does not wait for the disk. When the power fails it may be undone, with
+        all that was committed after it; a later commit that does wait makes it durable as well.
         """
-        return self._transaction(True, takes_long)
+        return self._transaction(True, takes_long, lazily)
 
     def read(self, *, takes_long: bool = False) -> AbstractContextManager[Connection]:
         """Open a transaction that only reads: all its statements see one snapshot."""
         return self._transaction(False, takes_long)
 
     @contextmanager
-    def _transaction(self, writes: bool, takes_long: bool) -> Iterator[Connection]:
+    def _transaction(
+        self, writes: bool, takes_long: bool, lazily: bool = False
+    ) -> Iterator[Connection]:
         try:
             with self.engine.connect() as connection:
                 if not (writes or self.is_sqlite):
                     connection.execution_options(isolation_level="REPEATABLE READ")
                 with self._guarded(connection, takes_long), connection.begin():
                     if self.is_sqlite:
-                        sqlite.begin(connection, writes)
+                        sqlite.begin(connection, writes, lazily=lazily)
+                    elif lazily:
+                        connection.execute(sa.text("SET LOCAL synchronous_commit = off"))
                     yield connection
         except _AWAY as error:
             raise self._unavailable(error) from error

@@ -48,12 +48,15 @@ def _prepare(connection: sqlite3.Connection, record: Any) -> None:
     cursor.close()
 
 
-def begin(connection: Connection, writes: bool) -> None:
+def begin(connection: Connection, writes: bool, *, lazily: bool = False) -> None:
     # Not by an event: one listener makes SQLAlchemy call all its hooks at every statement.
     pooled = connection.connection
     driver: Any = pooled.dbapi_connection
     # SQLite's own wait is unfair: of two busy writers one got a single turn in 4 s. Asking again
     # after a short while, never the same, gives every writer its turn. A read may meet a recovery.
+    if pooled.info.get("lazily", False) != lazily:
+        driver.execute(f"PRAGMA synchronous = {'NORMAL' if lazily else 'FULL'}")
+        pooled.info["lazily"] = lazily
     waits = 0 if writes else BUSY_SECONDS
     if pooled.info["waits"] != waits:
         driver.execute(f"PRAGMA busy_timeout = {waits * 1000}")

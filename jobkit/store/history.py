@@ -14,7 +14,7 @@ from jobkit.db import Prepared
 from jobkit.errors import NotFound
 from jobkit.models import attempts, jobs, output, runs, workers
 from jobkit.states import FINAL
-from jobkit.store import keepsakes
+from jobkit.store import keepsakes, snapshots
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
 CLEANUP_BATCH = 500
@@ -150,10 +150,11 @@ class Cleaned:
 def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Cleaned:
     """Delete up to 500 runs that ended long ago, with their attempts, output and artifacts' rows.
 
-    What an older system left (it names no version) is kept for ever.
+    What an older system left (it names no version) is kept for ever. Where runs are archived this
+    is not called: see `clean_up_artifacts`.
     """
     old = (
-        sa.select(runs.c.id)
+        sa.select(runs.c.id, runs.c.completed_at)
         .where(
             runs.c.completed_at.is_not(None),
             runs.c.completed_at < now - keep,
@@ -164,10 +165,20 @@ def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Clean
         .limit(CLEANUP_BATCH)
         .with_for_update(skip_locked=True)
     )
-    ids = connection.scalars(old).all()
+    found = connection.execute(old).all()
+    ids = [run_id for run_id, _ in found]
     urls = keepsakes.forget(connection, ids)
     if ids:
+        snapshots.note_cleaned(connection, len(ids), max(ended_at for _, ended_at in found))
         connection.execute(output.delete().where(output.c.dispatch_id.in_(ids)))
         connection.execute(attempts.delete().where(attempts.c.dispatch_id.in_(ids)))
         connection.execute(runs.delete().where(runs.c.id.in_(ids)))
     return Cleaned(tuple(ids), tuple(urls))
+
+
+def clean_up_artifacts(connection: Connection, now: datetime, *, keep: timedelta) -> Cleaned:
+    """Delete the rows of up to 500 artifacts that were left long ago; their runs stay.
+
+    For databases with an archive, which takes runs but no artifacts.
+    """
+    return Cleaned((), tuple(keepsakes.forget_old(connection, now - keep, CLEANUP_BATCH)))
