@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Objects:
         self.folder = folder
         self._ids: dict[str, pl.Series] = {}
         self._longest: dict[str, int] = {}
+        self._columns: dict[str, frozenset[str]] = {}
 
     def fetch(self, listed: Any) -> Path | None:
         """Return the path of a file that the manifest lists; None when it is gone or damaged."""
@@ -51,6 +53,12 @@ class Objects:
         found = pl.read_parquet(path, columns=["id"]).get_column("id").cast(pl.Int64)
         self._ids[listed.sha256] = found
         return found
+
+    def has(self, listed: Any, path: Path, columns: Iterable[str]) -> bool:
+        """Whether a file has all of these columns."""
+        if listed.sha256 not in self._columns:
+            self._columns[listed.sha256] = frozenset(pl.read_parquet_schema(path))
+        return self._columns[listed.sha256].issuperset(columns)
 
     def longest(self, listed: Any, path: Path) -> int:
         """Return the microseconds from claim to end of the longest attempt in a file."""

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Sources:
     """From claim to end, of the longest attempt."""
     missing: tuple[str, ...]
     """Files that could not be read."""
+    is_uniform: bool = True
+    """Whether every file has all columns, so that they need not be looked at one by one."""
 
 
 class Shelf:
@@ -51,7 +53,7 @@ class Shelf:
         self._root = cache_dir.absolute()
         self.objects = Objects(self._root / "objects")
         self._lock = threading.Lock()
-        self._state: State | None = None
+        self._last: Snapshot | None = None
         self._folder: Folder | None = None
         self._engine: Any = None
 
@@ -59,13 +61,14 @@ class Shelf:
         """Read what is new, and return the whole history as it is in this instant."""
         with self._lock, self._database.read(takes_long=True) as connection:
             folder = self._opened(connection)
-            known = self._state or folder.load()
+            last = self._last
+            known = last.state if last is not None else folder.load()
             if not all(folder.has(part) for part in known.parts):
                 known = State()  # somebody emptied the folder
-            taken = Look(connection, folder, self.objects).take(known, now)
-            if taken.state != known:
+            taken = Look(connection, folder, self.objects).take(known, now, last)
+            if taken.state != replace(known, since=taken.state.since):
                 folder.save(taken.state)
-            self._state = taken.state
+            self._last = taken
         return taken
 
     def _opened(self, connection: Any) -> Folder:
@@ -100,12 +103,16 @@ class Shelf:
             "attempts": snapshot.attempts.height + sum(part.attempts for part in state.parts),
         }
         missing, longest = list(snapshot.lacking), state.longest
+        is_uniform = True
         for listed in self._within(snapshot, window):
             path = self.objects.fetch(listed)
             if path is None:
                 missing.append(listed.url)
                 continue
             files[listed.kind].append(str(path))
+            is_uniform &= self.objects.has(
+                listed, path, RUNS if listed.kind == "runs" else ATTEMPTS
+            )
             rows[listed.kind] += listed.rows
             if listed.kind == "attempts":
                 longest = max(longest, self.objects.longest(listed, path))
@@ -117,6 +124,7 @@ class Shelf:
             rows,
             timedelta(microseconds=longest),
             tuple(dict.fromkeys(missing)),
+            is_uniform,
         )
 
     @staticmethod
@@ -167,6 +175,7 @@ class Shelf:
         )
         folder = str(self._root).replace("'", "''")
         engine.execute(f"SET allowed_directories = ['{folder}']")
+        engine.execute("SET parquet_metadata_cache = true")
         engine.execute("SET enable_external_access = false")
         engine.execute("SET lock_configuration = true")
         return engine

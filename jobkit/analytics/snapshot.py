@@ -6,9 +6,10 @@ archive, never in both or in neither, whatever an archiver does meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -37,6 +38,8 @@ class Snapshot:
     attempts: pl.DataFrame
     jobs: pl.DataFrame
     workers: pl.DataFrame
+    seen: tuple[Any, ...] = ()
+    """The rows that it was made of, but for what came new: equal ones make an equal snapshot."""
     lacking: tuple[str, ...] = ()
     """Archive files that could not be read when their rows might still have been in the tables."""
 
@@ -53,20 +56,33 @@ class Look:
         self._lacking: list[str] = []
         self._witnesses: list[tuple[int, str]] = []
 
-    def take(self, known: State, now: datetime) -> Snapshot:
+    def take(self, known: State, now: datetime, last: Snapshot | None = None) -> Snapshot:
         """Read what is new since a state; the snapshot bears the next state.
 
         1. Begin anew where the cache is of another history.
         2. Take out of it what was cleaned up, and what the archive holds.
         3. Ask again for runs that were unfinished, and read those that are new.
         4. Keep what is final; the rest belongs to this snapshot only.
+
+        Where nothing changed since the last snapshot of the state, it is that one again.
         """
         marks = snapshots.marks(self._connection)
         archived = manifest.listed(self._connection)
         until = snapshots.settled(self._connection)
         again = self._asked_again(known)
+        jobs = snapshots.all_jobs(self._connection)
+        workers = snapshots.all_workers(self._connection)
+        seen = (marks, list(archived), list(again), list(jobs), list(workers))
+        groups = snapshots.runs_since(self._connection, known.since)
+        new = next(groups, [])
+        is_same = last is not None and last.state is known and not new and seen == last.seen
+        if last is not None and is_same and until >= (known.since or 0) and not last.lacking:
+            return replace(last, as_of=now, state=replace(known, since=until))
         if _is_another(known, again, archived, until):
             known, again = State(), []
+            groups.close()
+            groups = snapshots.runs_since(self._connection, None)
+            new = next(groups, [])
         covered = self._covered(archived)
         state = self._without_cleaned(known, marks)
         state = self._without_archived(state, archived, covered)
@@ -76,7 +92,7 @@ class Look:
         if known.since is None:
             loose = frame(snapshots.loose_attempts(self._connection), ATTEMPTS)
             gathering.add(pl.DataFrame(schema=RUNS), loose)
-        for group in self._groups(known, again):
+        for group in _groups(known, again, new, groups):
             runs = frame(group, MARKED_RUNS).filter(~pl.col("id").is_in(covered.implode()))
             self._sort(self._unseen(state, runs), until, gathering, open_ids)
         state = gathering.finish(
@@ -92,23 +108,15 @@ class Look:
             archived=archived,
             runs=_joined(self._fresh_runs, RUNS),
             attempts=_joined(self._fresh_attempts, ATTEMPTS),
-            jobs=frame(snapshots.all_jobs(self._connection), JOBS),
-            workers=frame(snapshots.all_workers(self._connection), WORKERS),
+            jobs=frame(jobs, JOBS),
+            workers=frame(workers, WORKERS),
+            seen=seen,
             lacking=tuple(self._lacking),
         )
 
     def _asked_again(self, known: State) -> Sequence[Row[Any]]:
         wanted = [*known.open_ids, *([known.witness[0]] if known.witness else [])]
         return snapshots.runs_of(self._connection, wanted) if wanted else []
-
-    def _groups(self, known: State, again: Sequence[Row[Any]]) -> Iterable[Sequence[Row[Any]]]:
-        witness = known.witness[0] if known.witness else None
-        asked = [row for row in again if row.id != witness]
-        if asked:
-            yield asked
-        seen = {row.id for row in asked}
-        for group in snapshots.runs_since(self._connection, known.since):
-            yield [row for row in group if row.id not in seen] if seen else group
 
     def _unseen(self, state: State, runs: pl.DataFrame) -> pl.DataFrame:
         """Leave out runs that are in the cache: a restored one has a new mark."""
@@ -197,6 +205,19 @@ class Look:
             return state
         left = replace(state, parts=parts)
         return replace(left, witness=_witness(self._folder.ids(left, "created_at")))
+
+
+def _groups(
+    known: State, again: Sequence[Row[Any]], new: Sequence[Row[Any]], more: Iterable[list[Row[Any]]]
+) -> Iterator[Sequence[Row[Any]]]:
+    """Yield the runs that are asked for again, and then those that are new."""
+    witness = known.witness[0] if known.witness else None
+    asked = [row for row in again if row.id != witness or row.id in known.open_ids]
+    if asked:
+        yield asked
+    ids = {row.id for row in asked}
+    for group in chain([new], more):
+        yield [row for row in group if row.id not in ids] if ids else group
 
 
 def _is_another(

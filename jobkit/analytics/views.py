@@ -179,7 +179,7 @@ def _run_rows(sources: Sources, window: Window) -> str:
     if window.start is not None:
         made = f"least(created_at, scheduled_for) < {literal(window.end)}"
         ended = f"completed_at >= {literal(window.start)}"
-    return _rows(sources.runs, "fresh_runs", _run_columns(), f"{ended} AND {made}") + (
+    return _rows("runs", sources, _run_columns(), f"{ended} AND {made}") + (
         f" WHERE (completed_at IS NULL OR {ended}) AND {made}"
     )
 
@@ -193,7 +193,7 @@ def _attempts(sources: Sources, window: Window, joins: frozenset[str]) -> str:
     if "job" in joins:
         source += " LEFT JOIN job_rows j ON j.id = a.job_id"
     if {"queue", "trigger"} & joins:
-        everything = _rows(sources.runs, "fresh_runs", "id, queue, trigger", "TRUE")
+        everything = _rows("runs", sources, "id, queue, trigger", "TRUE")
         source += f" LEFT JOIN ({everything}) r ON r.id = a.dispatch_id"
     return _view("attempts", _chosen(ATTEMPTS, joins, "a"), source)
 
@@ -207,14 +207,14 @@ def _attempt_rows(sources: Sources, window: Window) -> str:
         touches = f"claimed_at < {literal(window.end)}"
         touches += f" AND greatest(claimed_at, finished_at) >= {start} AND claimed_at >= {earliest}"
     names = [made.removeprefix("a.") for made, _ in ATTEMPTS.values() if made.startswith("a.")]
-    return _rows(sources.attempts, "fresh_attempts", ", ".join(names), touches) + (
-        f" WHERE {touches}"
-    )
+    return _rows("attempts", sources, ", ".join(names), touches) + (f" WHERE {touches}")
 
 
-def _rows(files: tuple[str, ...], fresh: str, columns: str, where: str) -> str:
+def _rows(kind: str, sources: Sources, columns: str, where: str) -> str:
+    files = sources.runs if kind == "runs" else sources.attempts
+    union = "" if sources.is_uniform else ", union_by_name = true"
     listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     return (
-        f"SELECT {columns} FROM read_parquet([{listed}], union_by_name = true) "  # noqa: S608
-        f"WHERE {where} UNION ALL SELECT {columns} FROM {fresh}"
+        f"SELECT {columns} FROM read_parquet([{listed}]{union}) "  # noqa: S608
+        f"WHERE {where} UNION ALL SELECT {columns} FROM fresh_{kind}"
     )

@@ -7,7 +7,7 @@ one writes at a time: a reader that has seen everything below a mark asks only f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -89,7 +89,7 @@ def settled(connection: Connection) -> int:
     return horizon(connection)
 
 
-def runs_since(connection: Connection, mark: int | None) -> Iterator[list[Row[Any]]]:
+def runs_since(connection: Connection, mark: int | None) -> Generator[list[Row[Any]], None, None]:
     """Yield the runs that became visible at a mark or later, of no mark all, in groups.
 
     Their columns are `RUN_COLUMNS` and, last, whether they have a mark and which.
@@ -99,8 +99,9 @@ def runs_since(connection: Connection, mark: int | None) -> Iterator[list[Row[An
     if mark is not None:
         statement = statement.where(born >= mark)
     streamed = statement.execution_options(yield_per=CHUNK)
-    for group in connection.execute(streamed).partitions():
-        yield list(group)
+    with connection.execute(streamed) as result:
+        for group in result.partitions():
+            yield list(group)
 
 
 def runs_of(connection: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
