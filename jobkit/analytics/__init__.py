@@ -1,0 +1,1 @@
+"""Questions about the past: what ran, when, how long, and why not."""
