@@ -191,6 +191,11 @@ class JobDispatch(Table, table=True):
     launcher: str | None = None
     external_id: str | None = None
     external_url: str | None = None
+    born: int | None = _big()
+    """PostgreSQL's number of the transaction that made it, or brought it back; never archived.
+
+    NULL on SQLite, where ids become visible in their order, and in rows of before this column.
+    """
 
 
 class JobExecutionLog(Table, table=True):
@@ -260,6 +265,35 @@ class JobArtifact(Table, table=True):
     created_at: datetime = _instant(nullable=False)
 
 
+class JobArchive(Table, table=True):
+    """One Parquet file of the archive; the files of a part come and go in one transaction.
+
+    While `removed_at` is NULL, rows that the file holds may still be in the tables.
+    """
+
+    __tablename__ = "job_archives"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = _id()
+    part: str
+    """A UUID that the files of a part share."""
+    kind: str
+    """`runs`, `attempts`, or the name of a roll-up."""
+    month: str
+    """`YYYY-MM`, in UTC, of the runs' ends."""
+    url: str
+    rows: int = _big(nullable=False)
+    first_id: int | None = _big()
+    last_id: int | None = _big()
+    first_at: datetime | None = _instant()
+    """Of `completed_at` of runs, of `claimed_at` of attempts; NULL of a file without rows."""
+    last_at: datetime | None = _instant()
+    bytes: int = _big(nullable=False)
+    sha256: str
+    created_at: datetime = _instant(nullable=False)
+    removed_at: datetime | None = _instant()
+
+
 class PackageSet(Table, table=True):
     """The packages of an interpreter; provenance names them by their hash."""
 
@@ -308,6 +342,7 @@ runs = JobDispatch.__table__  # type: ignore[attr-defined]
 attempts = JobExecutionLog.__table__  # type: ignore[attr-defined]
 output = JobOutput.__table__  # type: ignore[attr-defined]
 artifacts = JobArtifact.__table__  # type: ignore[attr-defined]
+archives = JobArchive.__table__  # type: ignore[attr-defined]
 package_sets = PackageSet.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]
