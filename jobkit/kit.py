@@ -13,7 +13,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection, Row
 
@@ -47,6 +47,9 @@ from jobkit.store import definitions, history, keepsakes, requests, workers
 from jobkit.store.definitions import Author, schedule_of
 from jobkit.verify import Finding
 from jobkit.wakeups import Watch, notify
+
+if TYPE_CHECKING:
+    from jobkit.analytics.comparison import Changes
 
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
@@ -411,6 +414,13 @@ class Kit:
         """Return the versions, by name, that a hash in a provenance stands for; NotFound."""
         with self.database.read() as connection:
             return keepsakes.packages(connection, sha256)
+
+    def changes(self, run_id: int, attempt: int | None = None) -> Changes:
+        """Say what changed since the job last worked before an attempt, by default the last one."""
+        from jobkit.analytics.comparison import compare
+
+        with self.database.read() as connection:
+            return compare(connection, run_id, attempt)
 
     def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
         """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""

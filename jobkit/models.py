@@ -304,6 +304,17 @@ class PackageSet(Table, table=True):
     seen_at: datetime = _instant(nullable=False)
 
 
+class ScriptText(Table, table=True):
+    """The text of a script; provenance names it by the hash of its bytes."""
+
+    __tablename__ = "script_texts"
+
+    sha256: str = Field(primary_key=True)
+    text: str
+    """Without the values of secrets."""
+    seen_at: datetime = _instant(nullable=False)
+
+
 class WorkerRegistration(Table, table=True):
     """A worker process; its identity is fresh at each start and never used again."""
 
@@ -344,5 +355,6 @@ output = JobOutput.__table__  # type: ignore[attr-defined]
 artifacts = JobArtifact.__table__  # type: ignore[attr-defined]
 archives = JobArchive.__table__  # type: ignore[attr-defined]
 package_sets = PackageSet.__table__  # type: ignore[attr-defined]
+script_texts = ScriptText.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]

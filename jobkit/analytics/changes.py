@@ -19,7 +19,9 @@ LONGEST_VALUE = 60
 NOTABLE = 2.0
 """A metric is told when it is so many times greater or smaller."""
 
-_TELLTALE = re.compile(r"pass(word|wd|phrase)?|secret|token|api_?key|credential|private", re.I)
+_TELLTALE = re.compile(
+    r"passw|passphrase|pwd|secret|token|api_?key|credential|private_?key", re.IGNORECASE
+)
 _UNITS = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 """From which number on, in steps of what, called what."""
 
@@ -116,7 +118,8 @@ def _variables_of_job(before: Mapping[str, Any], after: Mapping[str, Any]) -> It
     changed = sorted(name for name in one.keys() & two.keys() if one[name] != two[name])
     if changed:
         words = f"job edited: another value of {_shortened(changed)}"
-        yield Change("job", dict.fromkeys(changed, HIDDEN), dict.fromkeys(changed, HIDDEN), words, 85)
+        hidden = dict.fromkeys(changed, HIDDEN)
+        yield Change("job", hidden, hidden, words, 85)
 
 
 def _commit(before: Ran, after: Ran) -> Iterator[Change]:
@@ -198,10 +201,10 @@ def _python(before: Ran, after: Ran) -> Iterator[Change]:
     one, two = before.provenance.get("python") or {}, after.provenance.get("python") or {}
     if not one or not two:
         return
-    versions = [f"{of.get('implementation')} {of.get('version')}" for of in (one, two)]
-    if versions[0] != versions[1]:
-        words = f"Python {_step(*(said.removeprefix('CPython ') for said in versions))}"
-        yield Change("python", *versions, words, 50)
+    old, new = (f"{of.get('implementation')} {of.get('version')}" for of in (one, two))
+    if old != new:
+        words = f"Python {_step(old.removeprefix('CPython '), new.removeprefix('CPython '))}"
+        yield Change("python", old, new, words, 50)
     if one.get("path") != two.get("path"):
         words = f"interpreter {_step(one.get('path'), two.get('path'))}"
         yield Change("python", one.get("path"), two.get("path"), words, 45)
@@ -295,4 +298,3 @@ def _amount(value: float) -> str:
         if abs(value) >= least:
             return f"{value / step:.3g} {unit}"
     return f"{value:,.4g}" if value != int(value) else f"{int(value):,}"
-

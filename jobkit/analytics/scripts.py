@@ -5,27 +5,14 @@ from __future__ import annotations
 import json
 from difflib import unified_diff
 
-MOST_LINES = 400
-LONGEST_LINE = 400
-
 
 def diff(before: str, after: str, name: str) -> str:
-    """Return a unified diff of two texts, of notebooks one of their cells' sources; 400 lines."""
+    """Return a unified diff of two texts; of notebooks it is one of their cells' sources."""
     if name.endswith(".ipynb"):
         before, after = as_script(before), as_script(after)
-    lines = list(
-        unified_diff(
-            before.splitlines(),
-            after.splitlines(),
-            f"{name}, when it worked",
-            name,
-            lineterm="",
-        )
-    )
-    shown = [line[:LONGEST_LINE] for line in lines[:MOST_LINES]]
-    if len(lines) > MOST_LINES:
-        shown.append(f"… and {len(lines) - MOST_LINES} lines more")
-    return "\n".join(shown)
+    worked = f"{name}, when it worked"
+    texts = before.splitlines(), after.splitlines()
+    return "\n".join(unified_diff(*texts, worked, name, lineterm=""))
 
 
 def summary(diff_: str) -> str:
