@@ -50,6 +50,7 @@ from jobkit.wakeups import Watch, notify
 
 if TYPE_CHECKING:
     from jobkit.analytics.comparison import Changes
+    from jobkit.analytics.filling import Filled
 
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
@@ -510,6 +511,24 @@ class Kit:
             )
             notify(connection)
         return Backfill(slots, made, skipped)
+
+    def fill(
+        self, holes: Mapping[int, Sequence[datetime]], *, limit: int = 1, dry_run: bool = False
+    ) -> Filled:
+        """Make a run for each of these slots, by the job's id, that has none on its way or done."""
+        from jobkit.analytics.filling import fill
+
+        with self.database.write() as connection:
+            made = fill(
+                connection,
+                holes,
+                by=self._user(),
+                now=self.clock.now(),
+                limit=limit,
+                dry_run=dry_run,
+            )
+            notify(connection)
+        return made
 
     # Workers and numbers
 
