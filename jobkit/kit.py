@@ -50,7 +50,10 @@ from jobkit.wakeups import Watch, notify
 
 if TYPE_CHECKING:
     from jobkit.analytics.comparison import Changes
+    from jobkit.analytics.coverage import Coverage
     from jobkit.analytics.filling import Filled
+    from jobkit.analytics.log import Log
+    from jobkit.analytics.window import Given
 
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
@@ -512,6 +515,26 @@ class Kit:
             notify(connection)
         return Backfill(slots, made, skipped)
 
+    def coverage(
+        self,
+        window: Given = "7d",
+        *,
+        job: str | None = None,
+        late: timedelta | str = "1m",
+        tz: str | None = None,
+    ) -> Coverage:
+        """Judge every slot that should have been in a window, by the schedules of each time.
+
+        `window`: `"7d"`, a pair of instants, or None for all; `job`: a name; `late`: how long after
+        its slot a run may begin; `tz`: the zone of what people read. NotFound for no such job.
+        """
+        from jobkit.analytics.coverage import cover
+        from jobkit.analytics.window import Window
+
+        asked = Window.read(window, self.clock.now(), tz or self.settings.timezone)
+        allowed = timedelta(seconds=definition.seconds("late", late, 0))
+        return cover(self, asked.start, asked.end, job=job, late=allowed, zone=asked.zone)
+
     def fill(
         self, holes: Mapping[int, Sequence[datetime]], *, limit: int = 1, dry_run: bool = False
     ) -> Filled:
@@ -562,6 +585,17 @@ class Kit:
                 active_jobs=sum(job.is_active for job in jobs),
                 workers_by_status=history.worker_counts(connection),
             )
+
+    def log(self, window: Given = "7d", tz: str | None = None) -> Log:
+        """Return the history in a window, of the tables and the archive as one, to be asked.
+
+        `window`: `"7d"`, a pair of instants, or None for all; `tz`: the zone of what people read,
+        by default that of the settings. BadInput names what is wrong.
+        """
+        from jobkit.analytics.log import Log
+        from jobkit.analytics.window import Window
+
+        return Log(Window.read(window, self.clock.now(), tz or self.settings.timezone))
 
     def verify(self, since: timedelta | datetime | str | None = None) -> list[Finding]:
         """Audit the laws, reading only; returns what each check looked at and what breaks it.

@@ -11,7 +11,7 @@ import pytest
 from jobkit.analytics.coverage import Coverage, cover
 from jobkit.analytics.marks import Figure
 from jobkit.errors import BadInput, NotFound
-from jobkit.store import claims
+from jobkit.store import claims, history
 from tests.stage import MONDAY, Stage, at
 
 HOUR = timedelta(hours=1)
@@ -119,6 +119,20 @@ def test_a_slot_nobody_looked_at_is_due_and_then_never_dispatched(stage: Stage) 
     stage.clock.turn_to(at("07:02"))
     assert marks(covered(stage)) == {"07:00": "never dispatched"}
     assert reasons(covered(stage), "sales") == {"07:00": "no scheduler has looked"}
+
+
+def test_what_a_scheduler_may_still_run_is_not_filled(stage: Stage) -> None:
+    stage.job(every="1h", misfire="all")
+    stage.clock.turn_to(at("09:30"))
+    found = covered(stage)
+    assert found.total.words == "0 % of 3 slots, 3 never dispatched"
+    assert found.holes() == {}
+    filled = stage.kit.fill({1: [at("07:00"), at("08:00")]})
+    assert filled.left_out == {"sales": "2 slots that no scheduler has looked at"}
+    assert len(filled) == 0
+    stage.tick()
+    work(stage)
+    assert [run.status for run in stage.runs()] == ["COMPLETED"] * 3
 
 
 # The scheduler stands still for three hours
@@ -309,11 +323,9 @@ def test_slots_older_than_what_is_kept_are_forgotten_and_not_counted(
     stage.job(daily="06:30")
     stage.tick(MONDAY + timedelta(days=1))
     work(stage)
+    stage.clock.turn(MINUTE)
     with stage.kit.database.write() as connection:
-        from jobkit.models import attempts, runs
-
-        connection.execute(attempts.delete())
-        connection.execute(runs.delete())
+        assert history.clean_up(connection, stage.clock.now(), keep=timedelta(0)).run_ids == (1,)
     stage.tick(MONDAY + timedelta(days=40))
     found = covered(stage)
     assert Counter(found.df["mark"])["forgotten"] == 1

@@ -1,1 +1,1 @@
-"""Questions about the past: what ran, when, how long, and why not."""
+"""Questions about the history, answered over the tables and the archive as one."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobkit.analytics import judging
 from jobkit.analytics.hot import Hot
 from jobkit.analytics.judging import Bounds, Known
-from jobkit.analytics.marks import COVERAGE, HOLES, MARKS, Figure
+from jobkit.analytics.marks import COVERAGE, COVERED, HOLES, MARKS, Figure
 from jobkit.analytics.slots import MICROSECOND
 from jobkit.analytics.strip import Row, Strip, step_for
 from jobkit.clock import stopwatch
+from jobkit.store import snapshots
 from jobkit.text import instant
 
 if TYPE_CHECKING:
@@ -85,6 +86,14 @@ class Coverage:
         rows = [Row(figure.job, figure.words, cells[figure.job_id]) for figure in self.figures]
         return Strip(self.start, self.end, step, tuple(rows), self.zone)
 
+    @property
+    def amiss(self) -> list[dict[str, Any]]:
+        """The slots that no run completed for, each with its mark and reason; instants in UTC."""
+        listed = self.df.filter(~self.df["mark"].is_in(COVERED))
+        return [
+            row | {"slot": row["slot"].replace(tzinfo=UTC)} for row in listed.iter_rows(named=True)
+        ]
+
     def __len__(self) -> int:
         return len(self.df)
 
@@ -121,8 +130,8 @@ def cover(
     """
     began, now = stopwatch(), kit.clock.now()
     chosen = kit.settings
-    days = chosen.cleanup_retention_days
     with kit.database.read(takes_long=True) as connection:
+        cleaned_until = snapshots.marks(connection).cleaned_until
         known = Known.read(connection, job)
         first = min((row.changed_at for row in known.versions), default=end)
         bounds = Bounds(
@@ -130,7 +139,7 @@ def cover(
             end=min(end, now),
             late=late,
             due_since=now - chosen.scheduler_poll_interval - SETTLED,
-            kept_since=now - timedelta(days=days) if days else None,
+            kept_since=cleaned_until,
         )
         df = judging.judge(Hot.read(connection, bounds.start), known, bounds)
     took = (stopwatch() - began) * 1000

@@ -26,7 +26,7 @@ class Filled:
     runs: tuple[int, ...] = ()
     """The ids of those runs; none in a dry run."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Jobs whose holes cannot be filled, and why."""
+    """Jobs with holes that cannot be filled, and why."""
     backfill_id: str | None = None
 
     def __len__(self) -> int:
@@ -63,8 +63,9 @@ def fill(
 ) -> Filled:
     """Make a run for each of these slots of jobs that none completed for and none is on its way.
 
-    `limit`: how many of a job that allows overlap run at once. A repeat makes nothing: whoever
-    fills a job holds its row. BadInput for more than 10,000 slots.
+    Slots that a scheduler has still to look at are left to it. `limit`: how many of a job that
+    allows overlap run at once. A repeat makes nothing: whoever fills a job, or turns its slots into
+    runs, holds its row. BadInput for more than 10,000 slots.
     """
     if (count := sum(map(len, holes.values()))) > MOST_FILLED:
         raise BadInput(
@@ -82,7 +83,10 @@ def fill(
             left_out[f"job {job_id}"] = "it was deleted"
             continue
         done = requests.successful_slots(connection, job_id, wanted[0], wanted[-1])
-        missing = [slot for slot in wanted if slot not in done]
+        seen = [slot for slot in wanted if slot <= job.slots_until]
+        if len(seen) < len(wanted):  # the misfire policy decides: a run of ours would be a second
+            left_out[job.name] = f"{len(wanted) - len(seen)} slots that no scheduler has looked at"
+        missing = [slot for slot in seen if slot not in done]
         if missing:
             slots[job.name] = missing
         if missing and not dry_run:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jobkit.analytics import slots
-from jobkit.analytics.marks import COVERAGE, HOLES, MARKS, SUMMED, Figure
+from jobkit.analytics.marks import COVERAGE, HOLES, MARKS, SUMMED, UNSEEN, Figure
 from jobkit.errors import BadInput, NotFound
 from jobkit.store import definitions
 from jobkit.store.definitions import schedule_in
@@ -61,6 +61,7 @@ class Bounds:
         return sql.format(
             start=_literal(self.start),
             end=_literal(self.end),
+            unseen=UNSEEN,
             late=self.late.total_seconds(),
             due_since=_literal(self.due_since),
             kept_since=_literal(self.kept_since) if self.kept_since else "TIMESTAMP '-infinity'",
@@ -102,10 +103,16 @@ def _jobs(known: Known) -> DataFrame:
         {
             "job_id": [row.id for row in known.jobs],
             "name": [row.name for row in known.jobs],
-            "cursor": [row.slots_until.replace(tzinfo=None) for row in known.jobs],
+            "cursor": [_seen_until(row).replace(tzinfo=None) for row in known.jobs],
         },
         schema={"job_id": polars.Int64, "name": polars.String, "cursor": polars.Datetime("us")},
     )
+
+
+def _seen_until(job: Row[Any]) -> datetime:
+    """Return up to when no scheduler has anything left to look at."""
+    seen: datetime = job.slots_until if job.deleted_at is None else job.deleted_at
+    return seen
 
 
 def _frame(found: slots.Slots) -> DataFrame:
@@ -132,12 +139,16 @@ def figures(df: DataFrame) -> list[Figure]:
 
 
 def holes(df: DataFrame, marks: Collection[str] = HOLES) -> dict[int, list[datetime]]:
-    """Return the slots that have one of these marks, by job, oldest first."""
+    """Return the slots that have one of these marks, by job, oldest first.
+
+    Those that a scheduler has still to look at are left to it.
+    """
     for mark in marks:
         if mark not in MARKS:
             raise BadInput(f"{mark!r} is no mark.", f"Use: {', '.join(MARKS)}.")
     found: dict[int, list[datetime]] = defaultdict(list)
-    chosen = df.filter(df["mark"].is_in(list(marks))).select("job_id", "slot").sort("slot")
+    is_hole = df["mark"].is_in(list(marks)) & (df["reason"] != UNSEEN).fill_null(value=True)
+    chosen = df.filter(is_hole).select("job_id", "slot").sort("slot")
     for job_id, slot in chosen.iter_rows():
         found[job_id].append(slot.replace(tzinfo=UTC))
     return dict(found)

@@ -25,6 +25,8 @@ MARKS = {
 }
 HOLES = ("failed", "missed", "never dispatched")
 """Marks of slots that are filled unless others are asked for."""
+UNSEEN = "no scheduler has looked"
+"""Why a slot has no row that a scheduler may still make: to fill it would be to run it twice."""
 
 SUMMED = """
 SELECT job_id, run_id, job_version, reason
@@ -86,7 +88,7 @@ SELECT job_id, job, slot, mark,
        CASE
        WHEN mark = 'failed' AND failed IS NOT NULL THEN failed_for
        WHEN mark = 'missed' THEN coalesce(reason, summed_for)
-       WHEN mark = 'never dispatched' AND slot > cursor THEN 'no scheduler has looked'
+       WHEN mark = 'never dispatched' AND slot > cursor THEN '{unseen}'
        WHEN mark = 'never dispatched' THEN 'the job was changed before a scheduler looked'
        WHEN mark = 'waiting' AND own_run IS NULL AND waiting IS NULL THEN 'due now'
        ELSE reason END AS reason,
