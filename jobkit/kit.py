@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from jobkit.analytics.coverage import Coverage
     from jobkit.analytics.filling import Filled
     from jobkit.analytics.log import Log
+    from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
 
 MOST_BACKFILLED = 10_000
@@ -130,6 +131,8 @@ class Kit:
 
     def close(self) -> None:
         """Close the database's connections."""
+        if "_shelf" in self.__dict__:
+            self._shelf.close()
         self.database.close()
 
     def __enter__(self) -> Kit:
@@ -592,10 +595,27 @@ class Kit:
         `window`: `"7d"`, a pair of instants, or None for all; `tz`: the zone of what people read,
         by default that of the settings. BadInput names what is wrong.
         """
-        from jobkit.analytics.log import Log
-        from jobkit.analytics.window import Window
+        try:
+            from jobkit.analytics.log import Log
+            from jobkit.analytics.window import Window
+        except ImportError:
+            raise BadInput(
+                "This needs the extra analytics.", "Install it: pip install 'jobkit[analytics]'."
+            ) from None
+        chosen = Window.read(window, self.clock.now(), tz or self.settings.timezone)
+        return Log(self._shelf, chosen, self.clock.now, self._opening())
 
-        return Log(Window.read(window, self.clock.now(), tz or self.settings.timezone))
+    @cached_property
+    def _shelf(self) -> Shelf:
+        from jobkit.analytics.shelf import Shelf
+
+        return Shelf(self.database, self.settings.cache_dir)
+
+    def _opening(self) -> str:
+        """Return the Python that opens this database; a password is never written."""
+        if self.database.url.password:
+            return f"kit = jobkit.connect()  # JOBKIT_DB_URL: {self.url}"
+        return f"kit = jobkit.connect({self.database.engine.url.render_as_string()!r})"
 
     def verify(self, since: timedelta | datetime | str | None = None) -> list[Finding]:
         """Audit the laws, reading only; returns what each check looked at and what breaks it.
