@@ -50,7 +50,6 @@ from jobkit.wakeups import Watch, notify
 
 if TYPE_CHECKING:
     from jobkit.analytics.comparison import Changes
-    from jobkit.analytics.coverage import Coverage
     from jobkit.analytics.filling import Filled
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
@@ -518,26 +517,6 @@ class Kit:
             notify(connection)
         return Backfill(slots, made, skipped)
 
-    def coverage(
-        self,
-        window: Given = "7d",
-        *,
-        job: str | None = None,
-        late: timedelta | str = "1m",
-        tz: str | None = None,
-    ) -> Coverage:
-        """Judge every slot that should have been in a window, by the schedules of each time.
-
-        `window`: `"7d"`, a pair of instants, or None for all; `job`: a name; `late`: how long after
-        its slot a run may begin; `tz`: the zone of what people read. NotFound for no such job.
-        """
-        from jobkit.analytics.coverage import cover
-        from jobkit.analytics.window import Window
-
-        asked = Window.read(window, self.clock.now(), tz or self.settings.timezone)
-        allowed = timedelta(seconds=definition.seconds("late", late, 0))
-        return cover(self, asked.start, asked.end, job=job, late=allowed, zone=asked.zone)
-
     def fill(
         self, holes: Mapping[int, Sequence[datetime]], *, limit: int = 1, dry_run: bool = False
     ) -> Filled:
@@ -603,7 +582,7 @@ class Kit:
                 "This needs the extra analytics.", "Install it: pip install 'jobkit[analytics]'."
             ) from None
         chosen = Window.read(window, self.clock.now(), tz or self.settings.timezone)
-        return Log(self._shelf, chosen, self.clock.now, self._opening())
+        return Log(self._shelf, chosen, self.clock.now, self._opening(), kit=self)
 
     @cached_property
     def _shelf(self) -> Shelf:

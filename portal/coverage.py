@@ -28,7 +28,7 @@ def _kit() -> jobkit.Kit:
 def index() -> str:
     """Show a strip and a figure of each job, and the slots that are amiss."""
     window, job = request.args.get("window") or "7d", request.args.get("job") or None
-    found = _kit().coverage(window, job=job)
+    found = _kit().log(window).coverage(job=job)
     chart, amiss = found.chart, found.amiss
     return page(
         "coverage/show.html",
@@ -41,7 +41,7 @@ def index() -> str:
         amiss=amiss[::-1][:MOST_LISTED],
         hidden=len(amiss[MOST_LISTED:]),
         holes=sum(map(len, found.holes().values())),
-        bounds={"from": iso(found.start), "to": iso(found.end)},
+        bounds={"from": iso(found.start), "to": iso(found.window.end)},
         windows=WINDOWS,
         chosen_window=window,
         chosen_job=job,
@@ -53,7 +53,7 @@ def index() -> str:
 def ask() -> str:
     """Say which runs filling would make."""
     start, end, job = _asked()
-    would = _kit().coverage((start, end), job=job).fill(dry_run=True)
+    would = _kit().log((start, end)).coverage(job=job).fill(dry_run=True)
     bounds = {"from": iso(start), "to": iso(end)}
     return page("coverage/fill.html", poll=False, would=would, bounds=bounds, chosen_job=job)
 
@@ -62,7 +62,7 @@ def ask() -> str:
 def fill() -> ResponseReturnValue:
     """Make a run for each hole; a repeat makes none."""
     start, end, job = _asked()
-    _kit().coverage((start, end), job=job).fill()
+    _kit().log((start, end)).coverage(job=job).fill()
     return redirect(url_for("coverage.index", job=job), 303)
 
 

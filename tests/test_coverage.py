@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobkit.analytics.coverage import Coverage, cover
+from jobkit.analytics.coverage import Coverage
 from jobkit.analytics.marks import Figure
 from jobkit.errors import BadInput, NotFound
 from jobkit.store import claims, history
@@ -20,7 +20,7 @@ MINUTE = timedelta(minutes=1)
 
 def covered(stage: Stage, start: datetime = MONDAY, **more: Any) -> Coverage:
     """Judge all slots until now."""
-    return cover(stage.kit, start, stage.clock.now(), **more)
+    return stage.kit.log((start, stage.clock.now())).coverage(**more)
 
 
 def marks(found: Coverage, job: str = "sales") -> dict[str, str]:
@@ -232,7 +232,7 @@ def test_more_than_a_thousand_missed_slots_are_each_a_cell(stage: Stage) -> None
     summed = found.df.row(0, named=True)
     assert summed["reason"].startswith("1879 slots from 2026-03-02T06:01:00")
     assert summed["run_id"] == 1
-    later = cover(stage.kit, at("12:00"), at("13:00"))
+    later = stage.kit.log((at("12:00"), at("13:00"))).coverage()
     assert Counter(later.df["mark"]) == {"missed": 60}
 
 
@@ -347,7 +347,7 @@ def test_an_empty_history_has_no_slot(stage: Stage) -> None:
     stage.clock.turn(HOUR)
     found = covered(stage)
     assert (len(found), found.figures, found.holes()) == (0, [], {})
-    assert repr(found) == "Coverage: no slot yet"
+    assert repr(found).startswith("Coverage: no slot yet; ")
     assert "<svg" in found.chart.svg
     assert len(found.fill()) == 0
 

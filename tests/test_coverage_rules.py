@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 
+import duckdb
+import polars
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobkit.analytics.hot import Hot
 from jobkit.analytics.judging import Bounds, Known, judge
 from jobkit.analytics.marks import MARKS
+from jobkit.analytics.shelf import Stream
 from jobkit.store.definitions import schedule_in
 
 HOUR = timedelta(hours=1)
@@ -76,6 +79,48 @@ rows = st.lists(
     max_size=30,
 )
 rests = st.none() | st.tuples(st.integers(-2, 10), st.integers(0, 12))
+
+
+class Hot:
+    """Answers SQL over runs that are just here."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        columns = {
+            name: polars.Series([value(run) for run in runs], dtype=kind)
+            for name, (kind, value) in COLUMNS.items()
+        }
+        self._engine = duckdb.connect()
+        self._engine.register("runs", Stream(polars.DataFrame(columns)))
+
+    def query(self, sql: str, frames: Mapping[str, polars.DataFrame]) -> polars.DataFrame:
+        for name, frame in frames.items():
+            self._engine.register(name, Stream(frame))
+        return polars.DataFrame(self._engine.sql(sql))
+
+
+def naive(name: str) -> Callable[[Run], datetime | None]:
+    def read(run: Run) -> datetime | None:
+        instant: datetime | None = getattr(run, name)
+        return None if instant is None else instant.replace(tzinfo=None)
+
+    return read
+
+
+MOMENT = polars.Datetime("us")
+COLUMNS: dict[str, tuple[Any, Callable[[Run], Any]]] = {
+    "run_id": (polars.Int64, attrgetter("id")),
+    "job_id": (polars.Int64, attrgetter("job_id")),
+    "job_version": (polars.Int64, attrgetter("job_version")),
+    "trigger": (polars.String, attrgetter("trigger")),
+    "status": (polars.String, attrgetter("status")),
+    "scheduled_for": (MOMENT, naive("scheduled_for")),
+    "claimed_at": (MOMENT, naive("claimed_at")),
+    "completed_at": (MOMENT, naive("completed_at")),
+    "retries": (polars.Int64, attrgetter("retry_count")),
+    "lost": (polars.Int64, attrgetter("lost_count")),
+    "reason": (polars.String, attrgetter("reason")),
+    "error": (polars.String, attrgetter("error_message")),
+}
 
 
 def in_force(known: list[Any], slot: datetime) -> Any:
@@ -162,7 +207,7 @@ def slow_mark_without_rows(
         return "missed"
     if others:
         return "cancelled"
-    if slot > cursor and slot > bounds.due_since:
+    if slot > bounds.due_since:
         return "waiting"
     if bounds.kept_since and slot < bounds.kept_since:
         return "forgotten"

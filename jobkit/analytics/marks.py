@@ -28,6 +28,13 @@ HOLES = ("failed", "missed", "never dispatched")
 UNSEEN = "no scheduler has looked"
 """Why a slot has no row that a scheduler may still make: to fill it would be to run it twice."""
 
+READ = """
+SELECT run_id, job_id, job_version, trigger, status, scheduled_for, claimed_at, completed_at,
+       retries, lost, reason, error
+FROM runs
+""".strip()
+"""What is asked of `runs`."""
+
 SUMMED = """
 SELECT job_id, run_id, job_version, reason
 FROM runs
@@ -75,7 +82,7 @@ judged AS (
            WHEN status = 'SKIPPED' THEN 'skipped'
            WHEN status = 'MISSED' OR summed_by IS NOT NULL THEN 'missed'
            WHEN cancelled IS NOT NULL THEN 'cancelled'
-           WHEN slot.slot > cursor AND slot.slot > {due_since} THEN 'waiting'
+           WHEN slot.slot > {due_since} THEN 'waiting'
            WHEN slot.slot < {kept_since} THEN 'forgotten'
            ELSE 'never dispatched' END AS mark
     FROM slot

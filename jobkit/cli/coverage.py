@@ -39,7 +39,7 @@ def coverage(
     if dry_run and not fill:
         raise BadInput("--dry-run says what --fill would do.", "Give both.")
     with o.open_kit() as kit:
-        found = kit.coverage(since, job=name)
+        found = kit.log(since).coverage(job=name)
         would = found.fill(dry_run=True) if fill else None
         if not as_json:
             _show(found, kit.settings.timezone)
@@ -83,7 +83,7 @@ def _show_filled(would: Filled) -> None:
 def _document(found: Coverage, filled: Filled | None) -> dict[str, Any]:
     return {
         "start": document(found.start),
-        "end": document(found.end),
+        "end": document(found.window.end),
         "jobs": [
             {
                 "job_id": figure.job_id,

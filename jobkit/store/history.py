@@ -99,31 +99,6 @@ def last_success(connection: Connection, job_id: int, before: datetime) -> Row[A
     return connection.execute(statement).one_or_none()
 
 
-def of_slots(
-    connection: Connection, start: datetime, end: datetime | None = None
-) -> Sequence[Row[Any]]:
-    """Return what coverage needs of the runs, of any trigger, for slots in [start, end)."""
-    columns: tuple[sa.ColumnElement[Any], ...] = (
-        runs.c.id,
-        runs.c.job_id,
-        runs.c.job_version,
-        runs.c.trigger,
-        runs.c.status,
-        runs.c.scheduled_for,
-        runs.c.claimed_at,
-        runs.c.completed_at,
-        runs.c.retry_count,
-        runs.c.lost_count,
-        runs.c.reason,
-        runs.c.error_message,
-    )
-    statement = sa.select(*columns).where(runs.c.scheduled_for >= start)
-    if end is not None:
-        statement = statement.where(runs.c.scheduled_for < end)
-    found: Sequence[Row[Any]] = connection.execute(statement).all()
-    return found
-
-
 def output_of(
     connection: Connection, run_: Row[Any], attempt: int, *, after: int, stream: str = "output"
 ) -> Sequence[Row[Any]]:
