@@ -99,13 +99,20 @@ def _missed(past: Past, known: Known, bounds: Bounds) -> slots.Slots:
 def _jobs(known: Known) -> DataFrame:
     import polars
 
+    jobs = sorted(known.jobs, key=lambda job: (job.name, job.id))
     return polars.DataFrame(
         {
-            "job_id": [row.id for row in known.jobs],
-            "name": [row.name for row in known.jobs],
-            "cursor": [_seen_until(row).replace(tzinfo=None) for row in known.jobs],
+            "job_id": [job.id for job in jobs],
+            "job": [job.name for job in jobs],
+            "place": list(range(len(jobs))),
+            "cursor": [_seen_until(job).replace(tzinfo=None) for job in jobs],
         },
-        schema={"job_id": polars.Int64, "name": polars.String, "cursor": polars.Datetime("us")},
+        schema={
+            "job_id": polars.Int64,
+            "job": polars.String,
+            "place": polars.Int32,
+            "cursor": polars.Datetime("us"),
+        },
     )
 
 

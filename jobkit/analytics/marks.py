@@ -44,7 +44,7 @@ ORDER BY job_id, run_id
 """.strip()
 
 COVERAGE = """
-WITH happened AS (
+WITH happened AS MATERIALIZED (
     SELECT job_id, scheduled_for AS slot, run_id, trigger, status, claimed_at, completed_at,
            retries + lost AS failures, coalesce(reason, error) AS reason
     FROM runs
@@ -62,16 +62,19 @@ other AS (
            max(run_id) FILTER (status = 'CANCELLED') AS cancelled
     FROM happened WHERE trigger <> 'schedule' GROUP BY job_id, slot
 ),
-slot AS (
-    SELECT job_id, slot FROM due UNION SELECT job_id, slot FROM summed
-    UNION SELECT job_id, slot FROM own
+expected AS (
+    SELECT job_id, slot FROM due
+    UNION ALL SELECT job_id, slot FROM summed ANTI JOIN due USING (job_id, slot)
+),
+found AS (
+    SELECT job_id, slot, run_id AS own_run, status, claimed_at, failures, reason,
+           epoch(claimed_at - slot) AS behind
+    FROM expected FULL JOIN own USING (job_id, slot)
 ),
 judged AS (
-    SELECT slot.job_id, slot.slot, own.run_id AS own_run, own.status, own.claimed_at, own.reason,
-           other.* EXCLUDE (job_id, slot), summed.run_id AS summed_by, summed.reason AS summed_for,
-           known.name AS job, known.cursor, epoch(own.claimed_at - slot.slot) AS behind,
+    SELECT *,
            CASE
-           WHEN status = 'COMPLETED' AND own.failures > 0 THEN 'retried'
+           WHEN status = 'COMPLETED' AND failures > 0 THEN 'retried'
            WHEN status = 'COMPLETED' AND behind > {late} THEN 'late'
            WHEN status = 'COMPLETED' THEN 'on time'
            WHEN filled_by IS NOT NULL THEN 'filled'
@@ -82,14 +85,14 @@ judged AS (
            WHEN status = 'SKIPPED' THEN 'skipped'
            WHEN status = 'MISSED' OR summed_by IS NOT NULL THEN 'missed'
            WHEN cancelled IS NOT NULL THEN 'cancelled'
-           WHEN slot.slot > {due_since} THEN 'waiting'
-           WHEN slot.slot < {kept_since} THEN 'forgotten'
+           WHEN slot > {due_since} THEN 'waiting'
+           WHEN slot < {kept_since} THEN 'forgotten'
            ELSE 'never dispatched' END AS mark
-    FROM slot
-    JOIN known ON known.job_id = slot.job_id
-    LEFT JOIN own ON own.job_id = slot.job_id AND own.slot = slot.slot
-    LEFT JOIN other ON other.job_id = slot.job_id AND other.slot = slot.slot
-    LEFT JOIN summed ON summed.job_id = slot.job_id AND summed.slot = slot.slot
+    FROM found
+    JOIN known USING (job_id)
+    LEFT JOIN other USING (job_id, slot)
+    LEFT JOIN (SELECT job_id, slot, run_id AS summed_by, reason AS summed_for FROM summed)
+        USING (job_id, slot)
 )
 SELECT job_id, job, slot, mark,
        CASE
@@ -109,7 +112,7 @@ SELECT job_id, job, slot, mark,
        WHEN mark IN ('on time', 'late', 'retried') THEN behind
        WHEN mark = 'filled' THEN epoch(filled_at - slot) END AS late_seconds
 FROM judged
-ORDER BY job, job_id, slot
+ORDER BY place, slot
 """.strip()
 
 
