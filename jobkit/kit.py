@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import artifacts, definition, migrations, settings, text, verify
+from jobkit.analytics.rollups import ROLLUPS
+from jobkit.archive import Archive
 from jobkit.artifacts import Store
 from jobkit.cells import Cell, read_cells
 from jobkit.clock import SystemClock
@@ -379,6 +381,13 @@ class Kit:
         has_ended = run.status not in ("PENDING", "IN_PROGRESS") or number < run.attempt
         return read_cells([(chunk.at, chunk.text) for chunk in chunks], has_ended=has_ended)
 
+    # The archive
+
+    @cached_property
+    def archive(self) -> Archive:
+        """The archive: `run()`, `verify()`, `restore(month)`, `months()`."""
+        return Archive(self.database, self.settings, ROLLUPS)
+
     # What attempts leave
 
     @cached_property
@@ -610,7 +619,7 @@ class Kit:
             late=chosen.rescue_grace + 2 * chosen.scheduler_poll_interval + verify.SETTLED,
         )
         with self.database.read(takes_long=True) as connection:
-            return verify.audit(connection, scope)
+            return verify.audit(connection, verify.narrowed(connection, scope))
 
     def _instant(self, since: timedelta | datetime | str | None) -> datetime | None:
         if isinstance(since, str):

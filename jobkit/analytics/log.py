@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,9 +14,10 @@ import polars as pl
 from jobkit import text
 from jobkit.analytics import fence, views
 from jobkit.analytics.report import Draw, Report
+from jobkit.analytics.reports import comparison, faults, flow, punctuality, times
 from jobkit.analytics.shelf import Shelf, Sources, Stream
 from jobkit.analytics.snapshot import Snapshot
-from jobkit.analytics.window import EPOCH, Window
+from jobkit.analytics.window import EPOCH, Given, Window
 from jobkit.errors import BadInput
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Log:
 
     def frame(self, sql: str) -> pl.DataFrame:
         """Answer a statement of jobkit's own over the views; instants in the window's zone."""
-        return self._in_zone(self._rows(sql))
+        return self._in_zone(self._rows(sql, views.joins_in(sql)))
 
     def report(
         self,
@@ -113,14 +114,16 @@ class Log:
         call: str,
         draw: Draw | None = None,
         shape: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+        joins: Iterable[str | None] = (),
     ) -> Report:
         """Answer a statement of jobkit's own as a report.
 
         `call`: how it is asked for, like `throughput(every="1h")`; `shape`: what is still done to
-        the rows.
+        the rows; `joins`: which of `job`, `queue` and `trigger` it reads of `attempts` or `runs`.
         """
         rows_read, began = self._rows_read(sql), time.perf_counter()
-        found = self._rows(sql)
+        wanted = views.JOINED.intersection(name for name in joins if name)
+        found = self._rows(sql, wanted)
         df = self._in_zone(found if shape is None else shape(found))
         return Report(
             name=name,
@@ -145,7 +148,8 @@ class Log:
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         began = time.perf_counter()
-        with self._views(statement, self._known()) as cursor, fence.limited(cursor, seconds):
+        joins = views.joins_in(statement)
+        with self._views(statement, joins) as cursor, fence.limited(cursor, seconds):
             fence.check(cursor, statement, self._known())
             found = pl.DataFrame(cursor.sql(statement).limit(limit + 1))
         if found.height > limit:
@@ -165,6 +169,80 @@ class Log:
             missing=self.missing,
         )
 
+    # The questions
+
+    def throughput(self, every: str | None = "1h", by: str | None = None) -> Report:
+        """Count the runs that ended in the window, by bucket and by how they ended.
+
+        `every`: `15m`, `1h`, `1d`, `1w`, `1mo` ... or None; `by`: job, worker, queue, trigger,
+        status, or hour (of the day).
+        """
+        return flow.throughput(self, every, by)
+
+    def durations(self, by: str | None = "job", every: str | None = None) -> Report:
+        """Measure, in seconds, the attempts that succeeded and ended in the window."""
+        return times.durations(self, by, every)
+
+    def failures(self, every: str | None = None, by: str | None = None) -> Report:
+        """Group the failed attempts that ended in the window by exception and place.
+
+        With `every` or `by` instead: how many attempts failed, and the share of all.
+        """
+        return faults.failures(self, every, by)
+
+    def queue_wait(self, by: str | None = None, every: str | None = "1h") -> Report:
+        """Measure, in seconds, how long what was claimed in the window had waited for it."""
+        return times.queue_wait(self, by, every)
+
+    def utilisation(self, every: str = "1h", by: str | None = None) -> Report:
+        """Measure how busy workers were: a share of their time, and of their slots.
+
+        Attempts side by side count once for `busy`, and each for `utilisation`. `by`: `worker`.
+        """
+        return flow.utilisation(self, every, by)
+
+    def concurrency(self, every: str = "1h") -> Report:
+        """Count the attempts that ran at once: the most, exactly, and on average."""
+        return flow.concurrency(self, every)
+
+    def late(self, after: str = "1m") -> Report:
+        """Count, by job, the slots in the window that were kept, late, missed and skipped."""
+        return punctuality.late(self, after)
+
+    def retries(self) -> Report:
+        """Count, by job, the runs that ended in the window and were tried again."""
+        return faults.retries(self)
+
+    def slowest(self, n: int = 20) -> Report:
+        """List the attempts that ended in the window and took longest."""
+        return times.slowest(self, n)
+
+    def flakiest(self, n: int = 20) -> Report:
+        """Rank the jobs whose runs recover by themselves or end now well, now badly."""
+        return faults.flakiest(self, n)
+
+    def compare(self, before: Given = None) -> Report:
+        """Put the figures of each job beside those of another window.
+
+        `before`: a pair of instants, or a length like `"7d"` up to where this window starts; the
+        same length as this window if not given.
+        """
+        if before is None:
+            earlier = self.window.before()
+            call = "compare()"
+        else:
+            start = self.window.start or self.window.end
+            earlier = Window.read(before, start, self.window.zone)
+            pair = (text.iso(earlier.start or start), text.iso(earlier.end))
+            call = f"compare({pair!r})"
+        return comparison.compare(self, earlier, call)
+
+    def over(self, window: Window) -> Log:
+        """Return another window of the same snapshot."""
+        other = Log(self.shelf, window, self._now, self._opening)
+        other.__dict__["snapshot"] = self.snapshot
+        return other
+
     def cell(self, call: str) -> str:
         """Return Python that asks again in a fresh kernel."""
         start, end = self.window.start, self.window.end
@@ -178,19 +256,19 @@ class Log:
         return {*views.VIEWS, *DERIVED}
 
     @contextmanager
-    def _views(self, sql: str, known: set[str]) -> Iterator[Any]:
+    def _views(self, sql: str, joins: frozenset[str]) -> Iterator[Any]:
         with self.shelf.cursor() as cursor:
-            views.create(cursor, sql, self.snapshot, self.sources, self.window)
-            for name in known & set(DERIVED) & views.names_in(sql):
+            views.create(cursor, sql, joins, self.snapshot, self.sources, self.window)
+            for name in set(DERIVED) & views.words_in(sql):
                 cursor.register(name, Stream(DERIVED[name](self)))
             yield cursor
 
-    def _rows(self, sql: str) -> pl.DataFrame:
-        with self._views(sql, set(DERIVED)) as cursor:
+    def _rows(self, sql: str, joins: frozenset[str] = frozenset()) -> pl.DataFrame:
+        with self._views(sql, joins) as cursor:
             return pl.DataFrame(cursor.sql(sql))
 
     def _rows_read(self, sql: str) -> int:
-        words = views.names_in(sql)
+        words = views.words_in(sql)
         return sum(count for kind, count in self.sources.rows.items() if kind in words)
 
     def _in_zone(self, df: pl.DataFrame) -> pl.DataFrame:

@@ -106,22 +106,38 @@ VIEWS = {"runs": RUNS, "attempts": ATTEMPTS, "jobs": JOBS, "workers": WORKERS}
 """Name -> column -> (what it is made of, what it means)."""
 
 
-def names_in(sql: str) -> set[str]:
-    """Return the words of a statement, in small letters; `*` where it may mean all columns."""
+JOINED = frozenset({"job", "queue", "trigger"})
+"""Columns that `attempts` or `runs` take from elsewhere."""
+
+_STAR = re.compile(r"(?:\bselect|\bdistinct|\ball|[,.(])\s*\*")
+
+
+def words_in(sql: str) -> set[str]:
+    """Return the words of a statement, in small letters."""
+    return set(re.findall(r"[a-z_][a-z0-9_]*", sql.lower()))
+
+
+def joins_in(sql: str) -> frozenset[str]:
+    """Return which joined columns a statement may read: all of them where it may read every one."""
     text = re.sub(r"count\s*\(\s*\*\s*\)", "count()", sql.lower())
-    words = set(re.findall(r"[a-z_][a-z0-9_]*", text))
-    means_all = "*" in text or "columns" in words or not _selects(text)
-    return words | ({"*"} if means_all else set())
+    words = words_in(text)
+    # FROM without SELECT means all columns as well.
+    bare = len(re.findall(r"\bfrom\b", text)) > len(re.findall(r"\bselect\b", text))
+    if bare or "columns" in words or _STAR.search(text):
+        return JOINED
+    return JOINED & words
 
 
-def _selects(text: str) -> bool:
-    """Whether every FROM belongs to a SELECT: `FROM runs` alone means all columns."""
-    return len(re.findall(r"\bfrom\b", text)) <= len(re.findall(r"\bselect\b", text))
-
-
-def create(cursor: Any, sql: str, snapshot: Snapshot, sources: Sources, window: Window) -> None:
+def create(
+    cursor: Any,
+    sql: str,
+    joins: frozenset[str],
+    snapshot: Snapshot,
+    sources: Sources,
+    window: Window,
+) -> None:
     """Give a connection the views that a statement names, over what a window holds."""
-    words = names_in(sql)
+    words = words_in(sql)
     cursor.register("fresh_runs", Stream(sources.fresh_runs))
     cursor.register("fresh_attempts", Stream(sources.fresh_attempts))
     cursor.register("job_rows", Stream(snapshot.jobs))
@@ -131,9 +147,9 @@ def create(cursor: Any, sql: str, snapshot: Snapshot, sources: Sources, window: 
     if "workers" in words:
         cursor.execute(_view("workers", _plain(WORKERS), "worker_rows"))
     if "runs" in words:
-        cursor.execute(_runs(sources, window, words))
+        cursor.execute(_runs(sources, window, joins))
     if "attempts" in words:
-        cursor.execute(_attempts(sources, window, words))
+        cursor.execute(_attempts(sources, window, joins))
 
 
 def _plain(columns: dict[str, tuple[str, str]]) -> str:
@@ -144,21 +160,17 @@ def _view(name: str, columns: str, source: str) -> str:
     return f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {source}"  # noqa: S608
 
 
-def _chosen(columns: dict[str, tuple[str, str]], words: set[str], own: str) -> str:
-    """Return the columns, without those that need a join which the statement does not name."""
-    kept = {
-        name: made
-        for name, made in columns.items()
-        if f"{own}." in made[0] or "*" in words or name in words
-    }
+def _chosen(columns: dict[str, tuple[str, str]], joins: frozenset[str], own: str) -> str:
+    """Return the columns, without those of joins that are not wanted."""
+    kept = {name: made for name, made in columns.items() if f"{own}." in made[0] or name in joins}
     return _plain(kept)
 
 
-def _runs(sources: Sources, window: Window, words: set[str]) -> str:
+def _runs(sources: Sources, window: Window, joins: frozenset[str]) -> str:
     source = f"({_run_rows(sources, window)}) r"
-    if "*" in words or "job" in words:
+    if "job" in joins:
         source += " LEFT JOIN job_rows j ON j.id = r.job_id"
-    return _view("runs", _chosen(RUNS, words, "r"), source)
+    return _view("runs", _chosen(RUNS, joins, "r"), source)
 
 
 def _run_rows(sources: Sources, window: Window) -> str:
@@ -174,14 +186,14 @@ def _run_columns() -> str:
     return ", ".join(made.removeprefix("r.") for made, _ in RUNS.values() if made.startswith("r."))
 
 
-def _attempts(sources: Sources, window: Window, words: set[str]) -> str:
+def _attempts(sources: Sources, window: Window, joins: frozenset[str]) -> str:
     source = f"({_attempt_rows(sources, window)}) a"
-    if "*" in words or "job" in words:
+    if "job" in joins:
         source += " LEFT JOIN job_rows j ON j.id = a.job_id"
-    if {"*", "queue", "trigger"} & words:
+    if {"queue", "trigger"} & joins:
         everything = _rows(sources.runs, "fresh_runs", "id, queue, trigger", "TRUE")
         source += f" LEFT JOIN ({everything}) r ON r.id = a.dispatch_id"
-    return _view("attempts", _chosen(ATTEMPTS, words, "a"), source)
+    return _view("attempts", _chosen(ATTEMPTS, joins, "a"), source)
 
 
 def _attempt_rows(sources: Sources, window: Window) -> str:
