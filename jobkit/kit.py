@@ -9,7 +9,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -45,7 +45,7 @@ from jobkit.handles import (
 )
 from jobkit.settings import Settings
 from jobkit.states import RUN_STATUSES
-from jobkit.store import definitions, history, keepsakes, requests, workers
+from jobkit.store import definitions, history, keepsakes, manifest, requests, workers
 from jobkit.store.definitions import Author, schedule_of
 from jobkit.verify import Finding
 from jobkit.wakeups import Watch, notify
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
 
+FIRST = "1970-01-01T00:00:00Z"
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
 RESULT_FILE = "result.parquet"
@@ -432,10 +433,18 @@ class Kit:
 
     def changes(self, run_id: int, attempt: int | None = None) -> Changes:
         """Say what changed since the job last worked before an attempt, by default the last one."""
-        from jobkit.analytics.comparison import compare
+        from jobkit.analytics.comparison import archived_success, compare
 
         with self.database.read() as connection:
-            return compare(connection, run_id, attempt)
+            found = compare(connection, run_id, attempt)
+            has_archive = found.worked_at is None and manifest.is_used(connection)
+        if not has_archive:
+            return found
+        with suppress(BadInput):  # without the extra analytics nothing reads the archive
+            worked = archived_success(self.log((FIRST, found.began_at)), found.job_id)
+            with self.database.read() as connection:
+                return compare(connection, run_id, attempt, worked)
+        return found
 
     def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
         """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""

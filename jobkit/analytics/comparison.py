@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from jobkit.analytics.changes import Change, Ran, differences
+from jobkit.analytics.window import literal
 from jobkit.errors import BadInput, NotFound
 from jobkit.store import definitions, history, keepsakes
 from jobkit.text import duration
+
+
+if TYPE_CHECKING:
+    from jobkit.analytics.log import Log
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class Changes:
     """The differences between an attempt and the last one that worked, most telling first."""
 
     run_id: int
+    job_id: int
     attempt: int
     began_at: datetime
     worked_run_id: int | None
@@ -74,10 +82,13 @@ def _item(change: Change) -> str:
     return f"<details><summary>{words}</summary><pre>{escape(change.diff)}</pre></details>"
 
 
-def compare(connection: Connection, run_id: int, attempt: int | None = None) -> Changes:
+def compare(
+    connection: Connection, run_id: int, attempt: int | None = None, archived: Any = None
+) -> Changes:
     """Compare an attempt, by default the run's last, with the job's last success before it.
 
-    NotFound for no such run; BadInput when no attempt of it has ended.
+    `archived`: a success that is not in the tables, for when there is none in them. NotFound for no
+    such run; BadInput when no attempt of it has ended.
     """
     run = history.run(connection, run_id)
     ended = {row.attempt: row for row in history.attempts_of(connection, run)}
@@ -88,15 +99,16 @@ def compare(connection: Connection, run_id: int, attempt: int | None = None) -> 
             f"{which} of run {run_id} has ended.", f"See how it stands: jobkit show {run_id}"
         )
     later = ended[number]
-    worked = history.last_success(connection, run.job_id, later.claimed_at)
+    worked = history.last_success(connection, run.job_id, later.claimed_at) or archived
     if worked is None:
-        return Changes(run_id, number, later.claimed_at, None, None, None, ())
+        return Changes(run_id, run.job_id, number, later.claimed_at, None, None, None, ())
     hashes = [_provenance(row).get("sha256") or "" for row in (worked, later)]
     texts = keepsakes.scripts(connection, hashes)
     before = _ran(connection, worked, worked.job_version, texts)
     after = _ran(connection, later, run.job_version, texts)
     return Changes(
         run_id,
+        run.job_id,
         number,
         later.claimed_at,
         worked.dispatch_id,
@@ -106,13 +118,29 @@ def compare(connection: Connection, run_id: int, attempt: int | None = None) -> 
     )
 
 
-def _provenance(row: Row[Any]) -> Mapping[str, Any]:
+def archived_success(log: Log, job_id: int) -> Any:
+    """Return a job's last success in a log's window as `history.last_success` would; else None."""
+    statement = ARCHIVED.format(job_id=int(job_id), end=literal(log.window.end))
+    for row in log.frame(statement).iter_rows(named=True):
+        documents = {name: json.loads(row[name] or "null") for name in ("provenance", "metrics")}
+        return SimpleNamespace(**row | documents)
+    return None
+
+
+ARCHIVED = """
+SELECT a.run_id AS dispatch_id, a.job_id, a.attempt, a.claimed_at, a.provenance, a.metrics,
+       a.log_output, a.error AS error_message, r.job_version
+FROM attempts a JOIN runs r ON r.run_id = a.run_id
+WHERE a.job_id = {job_id} AND a.status = 'SUCCESS' AND a.claimed_at < {end}
+ORDER BY a.claimed_at DESC LIMIT 1
+""".strip()
+
+
+def _provenance(row: Any) -> Mapping[str, Any]:
     return row.provenance or {}
 
 
-def _ran(
-    connection: Connection, row: Row[Any], version: int | None, texts: Mapping[str, str]
-) -> Ran:
+def _ran(connection: Connection, row: Any, version: int | None, texts: Mapping[str, str]) -> Ran:
     """Put together what is known of an attempt; what an older system left knows little."""
     provenance = _provenance(row)
     definition: Mapping[str, Any] = {}

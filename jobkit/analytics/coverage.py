@@ -163,7 +163,7 @@ class Told:
             window = replace(window, end=log.as_of)
             sources = log.shelf.sources(log.snapshot, window)
         with log.shelf.cursor() as cursor:
-            views.create(cursor, READ, log.snapshot, sources, window)
+            views.create(cursor, READ, frozenset(), log.snapshot, sources, window)
             for name, frame in frames.items():
                 cursor.register(name, Stream(frame))
             return polars.DataFrame(cursor.sql(sql))
