@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -207,6 +209,21 @@ def test_what_was_filled_and_failed_is_a_hole_again(outage: Stage) -> None:
     assert marks(found, "skip")["08:00"] == "failed"
     assert found.holes() == {3: [at("08:00")]}
     assert len(found.fill()) == 1
+
+
+def test_many_who_fill_at_once_make_each_run_once(outage: Stage) -> None:
+    found = covered(outage)
+    start = threading.Barrier(6)
+
+    def fill() -> int:
+        start.wait()
+        return len(found.fill())
+
+    with ThreadPoolExecutor(6) as pool:
+        made = [future.result() for future in [pool.submit(fill) for _ in range(6)]]
+    assert sum(made) == 11
+    slots = [(run.job_name, run.scheduled_for) for run in outage.kit.queue()]
+    assert len(slots) == len(set(slots)) == 11
 
 
 def test_a_repeated_run_covers_its_slot(stage: Stage) -> None:

@@ -19,7 +19,6 @@ from jobkit.errors import BadInput, NotFound
 from jobkit.store import definitions, history, keepsakes
 from jobkit.text import duration
 
-
 if TYPE_CHECKING:
     from jobkit.analytics.log import Log
 

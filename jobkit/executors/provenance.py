@@ -152,9 +152,14 @@ class Recorder:
     def _script(self, subject: Subject, secrets: Collection[str]) -> ScriptText | None:
         """Read the text that runs, unless it is kept, is too long or is none."""
         with self._lock:
-            is_stored = subject.sha256 in self._stored
-        text = None if is_stored else _text(subject, self._longest_script)
-        return None if text is None else ScriptText(subject.sha256, hide(text, secrets))
+            if subject.sha256 in self._stored:
+                return None
+        text = _text(subject, self._longest_script)
+        if text is None:
+            with self._lock:
+                self._stored.add(subject.sha256)  # there is no use in looking again
+            return None
+        return ScriptText(subject.sha256, hide(text, secrets))
 
     def _checked_out(self, script: Path) -> tuple[dict[str, Any] | None, Look | None]:
         checkout = self._repositories.checkout(script.parent) if script.is_absolute() else None
