@@ -44,10 +44,10 @@ def live(stage: Stage, until: datetime, step: timedelta = timedelta(minutes=10))
         work(stage)
 
 
-def work(stage: Stage) -> None:
+def work(stage: Stage, exit_code: int = 0) -> None:
     while found := stage.claim(limit=50):
         for claim in found:
-            stage.finish(claim)
+            stage.finish(claim, exit_code=exit_code)
 
 
 # Marks

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser
 
 from jobkit.kit import Kit
-from tests.stage import Stage, at
+from portal import create_app, serve
+from tests.stage import Stage, at, set_stage
 from tests.test_cli import Jobkit, jobkit
 from tests.test_coverage import covered, live, work
-from tests.test_portal import HTMX, SAME_ORIGIN, XML, body, open_portal, tree, words
+from tests.test_portal import HTMX, SAME_ORIGIN, TOKEN, XML, body, open_portal, tree, words
 
 __all__ = ["jobkit"]
 
@@ -140,3 +148,47 @@ def test_a_fill_is_one_backfill_below_live_slots(holes: Stage) -> None:
     runs = [holes.kit.run(run_id) for run_id in made.runs]
     assert {run.backfill_id for run in runs} == {made.backfill_id}
     assert {(run.trigger, run.priority) for run in runs} == {("backfill", -100)}
+
+
+# In a browser
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_the_pages_are_accessible_and_fit(
+    browser: Browser, sqlite_database: str, scheme: Any, width: int
+) -> None:
+    stage = set_stage(sqlite_database)
+    stage.job("sales", cron="*/30 * * * *")
+    stage.job("a job with quite a long name of its own", every="10m", misfire="all", retries=0)
+    live(stage, at("08:00"))
+    stage.tick(at("18:00"))
+    work(stage, exit_code=1)
+    stage.clock.turn(timedelta(minutes=1))
+    found = {}
+    with listening(stage) as url:
+        context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 860})
+        page = context.new_page()
+        page.goto(f"{url}/?token={TOKEN}")
+        page.goto(f"{url}/coverage?window=1d")
+        for _ in range(2):
+            violations = Axe().run(page).response["violations"]
+            found[page.url] = [(item["id"], item["nodes"][0]["html"]) for item in violations]
+            assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), page.url
+            page.get_by_role("button", name=re.compile("Fill|Make")).click()
+        assert page.url == f"{url}/coverage"
+        context.close()
+    assert {path: list_ for path, list_ in found.items() if list_} == {}
+    assert len(stage.kit.queue()) > 50
+    stage.kit.close()
+
+
+@contextmanager
+def listening(stage: Stage) -> Iterator[str]:
+    server = serve(create_app(stage.kit, token=TOKEN), "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.url
+    finally:
+        server.close()
+        thread.join(10)
