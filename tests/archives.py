@@ -1,4 +1,4 @@
-"""A history with months that are over, what it holds, and an archiver that dies where it is told."""
+"""A history with months that are over, and an archiver that dies where it is told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 

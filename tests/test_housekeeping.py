@@ -116,3 +116,76 @@ def test_artifacts_go_with_the_runs_that_left_them(stage: Stage, workplace: Path
         stage.kit.run(run.id)
     with pytest.raises(NotFound):
         stage.kit.store.read(kept[0].url)
+
+
+def archiving(stage: Stage, place: Path) -> Scheduler:
+    """Return a scheduler of a stage that archives to a folder."""
+    stage.kit.settings = stage.kit.settings.model_copy(
+        update={"archive_url": str(place), "archive_keep_runs": 0}
+    )
+    return Scheduler(stage.kit.database, stage.kit.settings)
+
+
+def test_with_an_archive_clean_up_deletes_artifacts_and_no_runs(
+    stage: Stage, tmp_path: Path
+) -> None:
+    made = archiving(stage, tmp_path / "archive")
+    stage.job(every="1h", misfire="all", misfire_window="90d")
+    stage.clock.turn(timedelta(hours=2))
+    stage.tick()
+    stage.finish(stage.claim_one())
+    run = stage.runs()[0]
+    folder = tmp_path / "left"
+    folder.mkdir()
+    (folder / "rows.csv").write_text("1\n", "utf-8")
+    kept = stage.kit.store.keep(run.id, 1, collect(folder, 1000).files)
+    with stage.kit.database.write() as connection:
+        keepsakes.add_artifacts(connection, [((run.id, 1), kept)], stage.clock.now())
+    stage.clock.turn(timedelta(days=29))
+    scheduler_duties(stage, "clean up")
+    assert len(stage.kit.artifacts(run.id)) == 1
+    stage.clock.turn(timedelta(days=2))
+    made._archiver.start = lambda: None  # type: ignore[method-assign]
+    made.step()
+    assert stage.kit.artifacts(run.id) == []
+    assert stage.kit.run(run.id).status == "COMPLETED"
+    with pytest.raises(NotFound):
+        stage.kit.store.read(kept[0].url)
+
+
+def scheduler_duties(stage: Stage, name: str) -> None:
+    """Do a duty now."""
+    with stage.kit.database.write() as connection:
+        duties.declare(connection, (name,), stage.clock.now())
+        scheduler.housekeep(connection, stage.clock.now(), stage.kit.settings, name, "a")
+
+
+def test_a_scheduler_archives_in_a_process_of_its_own(stage: Stage, tmp_path: Path) -> None:
+    made = archiving(stage, tmp_path / "archive")
+    stage.job(every="1h")
+    stage.clock.turn(timedelta(hours=2))
+    stage.tick()
+    stage.finish(stage.claim_one())
+    made.step()
+    process = made._archiver._process
+    assert process is not None
+    assert process.wait(60) == 0
+    assert [path for path in (tmp_path / "archive").rglob("runs/*/*.parquet")]
+    assert stage.runs() == []
+    made.step()
+    assert made._archiver._process is None
+
+
+def test_a_scheduler_without_an_archive_starts_none(stage: Stage) -> None:
+    made = Scheduler(stage.kit.database, stage.kit.settings)
+    made.step()
+    assert made._archiver._process is None
+
+
+def test_a_scheduler_that_ends_ends_its_archiver(stage: Stage, tmp_path: Path) -> None:
+    made = archiving(stage, tmp_path / "archive")
+    made._archiver.start()
+    process = made._archiver._process
+    assert process is not None
+    made._archiver.stop()
+    assert process.poll() is not None

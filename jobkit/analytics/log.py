@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from jobkit import text
-from jobkit.analytics import fence, views
+from jobkit.analytics import fence, scan, views
 from jobkit.analytics.report import Draw, Report
 from jobkit.analytics.reports import comparison, faults, flow, punctuality, times
 from jobkit.analytics.shelf import Shelf, Sources, Stream
@@ -242,6 +243,16 @@ class Log:
         other = Log(self.shelf, window, self._now, self._opening)
         other.__dict__["snapshot"] = self.snapshot
         return other
+
+    def scan(self, view: str = "attempts") -> pl.LazyFrame:
+        """Return a view as a polars LazyFrame over the files, so that only what is used is read."""
+        if view not in ("runs", "attempts"):
+            raise BadInput(f"{view!r} cannot be scanned.", 'Use "runs" or "attempts", or sql().')
+        return scan.view(view, self.snapshot, self.sources, self.window)
+
+    def as_local(self, instant: datetime) -> datetime:
+        """Return an instant in the window's zone."""
+        return instant.astimezone(ZoneInfo(self.window.zone))
 
     def cell(self, call: str) -> str:
         """Return Python that asks again in a fresh kernel."""

@@ -16,6 +16,7 @@ from jobkit.states import FINAL
 
 READ_ROWS = 20_000
 READ_BYTES = 16 << 20
+OUTPUT_ROWS = 100
 Rows = Sequence[Sequence[Any]]
 
 
@@ -91,23 +92,16 @@ def read(
     statement = sa.select(*chosen).where(_may_leave(since, before))
     if table is not runs:
         statement = statement.join_from(runs, table, table.c.dispatch_id == runs.c.id)
-    result = connection.execute(statement.execution_options(stream_results=True))
-    cursor: Any = result.cursor
     heavy = next((i for i, column in enumerate(columns) if column is output.c.text), None)
-    try:
-        if heavy is None:
-            while rows := cursor.fetchmany(READ_ROWS):
-                yield rows
-        else:
-            yield from _by_bytes(cursor, heavy)
-    finally:
-        result.close()
+    size = READ_ROWS if heavy is None else OUTPUT_ROWS
+    with connection.execute(statement.execution_options(yield_per=size)) as found:
+        yield from found.partitions() if heavy is None else _by_bytes(found, heavy)
 
 
-def _by_bytes(cursor: Any, heavy: int) -> Iterator[Rows]:
+def _by_bytes(found: sa.CursorResult[Any], heavy: int) -> Iterator[Rows]:
     gathered: list[Any] = []
     weight = 0
-    while rows := cursor.fetchmany(100):
+    for rows in found.partitions():
         gathered += rows
         weight += sum(len(row[heavy]) for row in rows)
         if weight > READ_BYTES or len(gathered) >= READ_ROWS:

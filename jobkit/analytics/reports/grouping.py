@@ -101,5 +101,5 @@ class Filled:
 
 
 def arguments(**given: object) -> str:
-    """Write arguments as Python, without those that are None."""
-    return ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+    """Write arguments as Python."""
+    return ", ".join(f"{name}={value!r}" for name, value in given.items())
