@@ -16,6 +16,7 @@ from jobkit.states import FINAL
 if TYPE_CHECKING:
     from polars import DataFrame
 
+    from jobkit.analytics.comparison import Changes
     from jobkit.kit import Kit
 
 
@@ -219,6 +220,10 @@ class Run:
         BadInput when it has none.
         """
         return self._kit.result(self.id)
+
+    def changes(self, attempt: int | None = None) -> Changes:
+        """Say what changed since its job last worked: what an attempt ran on, and what it told."""
+        return self._kit.changes(self.id, attempt)
 
     def __repr__(self) -> str:
         why = self.reason or self.error_message

@@ -9,7 +9,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -45,16 +45,19 @@ from jobkit.handles import (
 )
 from jobkit.settings import Settings
 from jobkit.states import RUN_STATUSES
-from jobkit.store import definitions, history, keepsakes, requests, workers
+from jobkit.store import definitions, history, keepsakes, manifest, requests, workers
 from jobkit.store.definitions import Author, schedule_of
 from jobkit.verify import Finding
 from jobkit.wakeups import Watch, notify
 
 if TYPE_CHECKING:
+    from jobkit.analytics.comparison import Changes
+    from jobkit.analytics.filling import Filled
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
 
+FIRST = "1970-01-01T00:00:00Z"
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
 RESULT_FILE = "result.parquet"
@@ -428,6 +431,21 @@ class Kit:
         with self.database.read() as connection:
             return keepsakes.packages(connection, sha256)
 
+    def changes(self, run_id: int, attempt: int | None = None) -> Changes:
+        """Say what changed since the job last worked before an attempt, by default the last one."""
+        from jobkit.analytics.comparison import archived_success, compare
+
+        with self.database.read() as connection:
+            found = compare(connection, run_id, attempt)
+            has_archive = found.worked_at is None and manifest.is_used(connection)
+        if not has_archive:
+            return found
+        with suppress(BadInput):  # without the extra analytics nothing reads the archive
+            worked = archived_success(self.log((FIRST, found.began_at)), found.job_id)
+            with self.database.read() as connection:
+                return compare(connection, run_id, attempt, worked)
+        return found
+
     def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
         """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -517,6 +535,24 @@ class Kit:
             notify(connection)
         return Backfill(slots, made, skipped)
 
+    def fill(
+        self, holes: Mapping[int, Sequence[datetime]], *, limit: int = 1, dry_run: bool = False
+    ) -> Filled:
+        """Make a run for each of these slots, by the job's id, that has none on its way or done."""
+        from jobkit.analytics.filling import fill
+
+        with self.database.write() as connection:
+            made = fill(
+                connection,
+                holes,
+                by=self._user(),
+                now=self.clock.now(),
+                limit=limit,
+                dry_run=dry_run,
+            )
+            notify(connection)
+        return made
+
     # Workers and numbers
 
     def workers(self) -> list[Worker]:
@@ -564,7 +600,7 @@ class Kit:
                 "This needs the extra analytics.", "Install it: pip install 'jobkit[analytics]'."
             ) from None
         chosen = Window.read(window, self.clock.now(), tz or self.settings.timezone)
-        return Log(self._shelf, chosen, self.clock.now, self._opening())
+        return Log(self._shelf, chosen, self.clock.now, self._opening(), kit=self)
 
     @cached_property
     def _shelf(self) -> Shelf:

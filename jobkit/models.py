@@ -320,6 +320,17 @@ class PackageSet(Table, table=True):
     seen_at: datetime = _instant(nullable=False)
 
 
+class ScriptText(Table, table=True):
+    """The text of a script; provenance names it by the hash of its bytes."""
+
+    __tablename__ = "script_texts"
+
+    sha256: str = Field(primary_key=True)
+    text: str
+    """Without the values of secrets."""
+    seen_at: datetime = _instant(nullable=False)
+
+
 class WorkerRegistration(Table, table=True):
     """A worker process; its identity is fresh at each start and never used again."""
 
@@ -361,5 +372,6 @@ artifacts = JobArtifact.__table__  # type: ignore[attr-defined]
 archives = JobArchive.__table__  # type: ignore[attr-defined]
 history_marks = JobHistory.__table__  # type: ignore[attr-defined]
 package_sets = PackageSet.__table__  # type: ignore[attr-defined]
+script_texts = ScriptText.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]

@@ -197,6 +197,14 @@ class Settings(BaseSettings):
         "Bytes of artifacts that are kept of an attempt.",
         ge=0,
     )
+    script_text_limit: int = _setting(
+        "JOBKIT_SCRIPT_TEXT_LIMIT",
+        256_000,
+        "Texts of scripts up to so many bytes are kept once, to show later what was edited; "
+        "0 keeps none.",
+        ge=0,
+        le=1_000_000,
+    )
     archive_url: str | None = _setting(
         "JOBKIT_ARCHIVE_URL",
         None,

@@ -91,6 +91,7 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
         json=lambda value: json.dumps(value, ensure_ascii=False),
         share=lambda value: f"{value:.0%}",
         number=number,
+        plain=plain,
         first_line=lambda value: plain(value).strip().partition("\n")[0][:LONGEST_LINE],
         first_lines=first_lines,
         last_lines=last_lines,

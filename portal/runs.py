@@ -18,6 +18,7 @@ blueprint = Blueprint("runs", __name__)
 
 MOST_LISTED = 100
 MOST_SHOWN = 200_000
+FAILED = ("FAILURE", "ERROR", "TIMEOUT")
 STATUSES = (
     "PENDING",
     "IN_PROGRESS",
@@ -78,12 +79,15 @@ def show(run_id: int) -> str:
     """Show one run; its output follows while it is written."""
     run, chosen = _kit().run(run_id), _chosen_attempt()
     shown, ended = chosen or max(run.attempt, 1), run.attempts()
+    attempt = next((item for item in ended if item.attempt == shown), None)
+    has_failed = attempt is not None and attempt.status in FAILED
     return page(
         "runs/show.html",
         poll=not run.is_final,
         run=run,
         attempts=ended,
-        attempt=next((item for item in ended if item.attempt == shown), None),
+        attempt=attempt,
+        changes=run.changes(shown) if has_failed else None,
         cells=run.cells(shown),
         artifacts=run.artifacts(chosen),
         steps=list(steps(run)),

@@ -254,6 +254,7 @@ def test_secrets_are_hidden_wherever_they_stand() -> None:
 def subject(script: Path, **more: Any) -> Subject:
     return Subject(
         **{
+            "file": script,
             "script": script,
             "sha256": "ab" * 32,
             "kind": "python",

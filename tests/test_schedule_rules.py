@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jobkit.schedule import MISFIRE_POLICIES, Schedule, look
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ZONES = ("UTC", "Europe/London", "Australia/Lord_Howe", "America/New_York", "Asia/Kolkata")
 PATIENCE = timedelta(seconds=70)
@@ -49,6 +50,7 @@ def test_next_newest_and_count_agree(schedule: Schedule, start: datetime, gap: t
     assert all(start < slot <= end for slot in slots)
     assert schedule.count(start, end) == len(slots)
     assert schedule.newest(start, end, 7) == slots[-7:]
+    assert [EPOCH + timedelta(microseconds=at) for at in schedule.stamps(start, end)] == slots
     following = schedule.next_after(end)
     assert following is not None
     assert following > end

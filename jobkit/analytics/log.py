@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -21,12 +21,22 @@ from jobkit.analytics.snapshot import Snapshot
 from jobkit.analytics.window import EPOCH, Given, Window
 from jobkit.errors import BadInput
 
+if TYPE_CHECKING:
+    from jobkit.analytics.coverage import Coverage
+
 SQL_ROWS = 100_000
 SQL_SECONDS = 30.0
 
 Relation = Callable[["Log"], pl.DataFrame]
 
-DERIVED: dict[str, Relation] = {}
+
+def _slots(log: Log) -> pl.DataFrame:
+    from jobkit.analytics.coverage import slots_of
+
+    return slots_of(log)
+
+
+DERIVED: dict[str, Relation] = {"slots": _slots}
 """Views that are computed when a statement names them: name -> what makes the frame."""
 
 
@@ -36,7 +46,15 @@ class Log:
     Every report of one Log tells of the same instant; `kit.log(...)` again takes a new one.
     """
 
-    def __init__(self, shelf: Shelf, window: Window, now: Callable[[], datetime], opening: str):
+    def __init__(
+        self,
+        shelf: Shelf,
+        window: Window,
+        now: Callable[[], datetime],
+        opening: str,
+        kit: Any = None,
+    ):
+        self.kit = kit
         self.window = window
         self.shelf = shelf
         self._now = now
@@ -74,6 +92,17 @@ class Log:
         return self.window.since(self.window.end if first is None else _aware(first))
 
     # Asking
+
+    def coverage(self, *, job: str | None = None, late: timedelta | str = "1m") -> Coverage:
+        """Judge every slot that should have been, by the schedules of each time.
+
+        `job`: a name; `late`: how long after its slot a run may begin. NotFound for no such job.
+        """
+        from jobkit.analytics.coverage import cover
+
+        return cover(
+            self, job=job, late=text.parse_duration(late) if isinstance(late, str) else late
+        )
 
     def frame(self, sql: str) -> pl.DataFrame:
         """Answer a statement of jobkit's own over the views; instants in the window's zone."""

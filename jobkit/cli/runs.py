@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -29,8 +29,15 @@ from jobkit.handles import Artifact, Attempt, Run
 from jobkit.kit import Kit
 from jobkit.wakeups import Watch
 
+if TYPE_CHECKING:
+    from jobkit.analytics.comparison import Changes
+
 Follow = Annotated[bool, typer.Option("--follow", help="Show the output while it is written.")]
 FOLLOW_SECONDS = 0.05
+MOST_LINES = 60
+"""Of a diff."""
+FAILED = ("FAILURE", "ERROR", "TIMEOUT")
+DIFF = {"+": "green", "-": "red"}
 CHANGES: dict[bool | None, str] = {True: ", with changes", False: ", without changes"}
 
 
@@ -104,9 +111,15 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
     with o.open_kit() as kit:
         found = kit.run(run_id)
         attempts, left = found.attempts(), found.artifacts()
+        changed = found.changes() if _has_failed(attempts) else None
         if as_json:
             print_json(
-                document(found) | {"attempts": document(attempts), "artifacts": document(left)}
+                document(found)
+                | {
+                    "attempts": document(attempts),
+                    "artifacts": document(left),
+                    "changes": document(changed),
+                }
             )
             return
         pairs(
@@ -140,7 +153,26 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
         ]
         columns = ("attempt", "status", "took", "exit", "cpu", "memory", "output", "why")
         table(columns, rows, "No attempt has ended yet.")
+        if changed is not None:
+            _show_changes(changed)
         _show_end(attempts[-1:], left)
+
+
+def _has_failed(attempts: list[Attempt]) -> bool:
+    return bool(attempts) and attempts[-1].status in FAILED
+
+
+def _show_changes(changed: Changes) -> None:
+    """Print what changed since the job last worked, and of its script how."""
+    out.print()
+    out.print(escape(repr(changed)))
+    for change in changed:
+        lines = change.diff.splitlines()
+        for line in lines[:MOST_LINES]:
+            out.print(f"  [{DIFF.get(line[:1], 'dim')}]{escape(line)}[/]")
+        if len(lines) > MOST_LINES:
+            out.print(f"  and {len(lines) - MOST_LINES} lines more")
+    out.print()
 
 
 def _progress(found: Run) -> str:

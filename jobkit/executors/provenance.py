@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import socket
 import threading
@@ -22,6 +23,8 @@ LOOK_WAIT_SECONDS = 0.25
 class Subject:
     """What an attempt is about to run."""
 
+    file: Path
+    """Where its bytes lie."""
     script: Path
     """The file; not absolute where the job carries its own text."""
     sha256: str
@@ -37,6 +40,14 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class ScriptText:
+    """The text of a script, without secrets, and the hash of the bytes that it was."""
+
+    sha256: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Begun:
     """What was seen when an attempt began."""
 
@@ -44,14 +55,16 @@ class Begun:
     interpreter: str | None
     started: float
     look: Look | None
+    script: ScriptText | None
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """A record for the row of an attempt, and the packages that it names, unless they are kept."""
+    """A record for the row of an attempt, and what its hashes stand for, unless that is kept."""
 
     document: dict[str, Any]
     packages: PackageSet | None
+    script: ScriptText | None = None
 
 
 def hide(value: Any, secrets: Collection[str]) -> Any:
@@ -76,10 +89,12 @@ def _without(text: str, secret: str) -> str:
 class Recorder:
     """Records what attempts ran on; held by a worker, for all its threads.
 
-    `environment`: what git and other interpreters are asked with.
+    `environment`: what git and other interpreters are asked with. `longest_script`: texts of more
+    bytes are not kept; 0 keeps none.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], longest_script: int = 0) -> None:
+        self._longest_script = longest_script
         self._repositories = Repositories(environment)
         self._interpreters = Interpreters(environment)
         self._machine = {"host": socket.gethostname(), "platform": platform.platform()}
@@ -102,7 +117,8 @@ class Recorder:
             **self._machine,
             "variables": sorted(subject.variables),
         }
-        return Begun(document, subject.interpreter, stopwatch(), look)
+        script = self._script(subject, secrets)
+        return Begun(document, subject.interpreter, stopwatch(), look, script)
 
     def finish(self, begun: Begun) -> Provenance:
         """Complete the record after the attempt.
@@ -116,7 +132,7 @@ class Recorder:
         asked = begun.interpreter
         interpreter = self._interpreters.interpreter(asked) if asked is not None else None
         if interpreter is None:
-            return Provenance(document, None)
+            return Provenance(document, None, begun.script)
         packages = self._interpreters.packages(interpreter)
         document["python"] = {
             "version": interpreter.version,
@@ -126,12 +142,24 @@ class Recorder:
         document["packages"] = packages.sha256
         with self._lock:
             is_stored = packages.sha256 in self._stored
-        return Provenance(document, None if is_stored else packages)
+        return Provenance(document, None if is_stored else packages, begun.script)
 
-    def stored(self, packages: PackageSet) -> None:
-        """Hear that packages are kept: they are not handed out again."""
+    def stored(self, kept: PackageSet | ScriptText) -> None:
+        """Hear that packages or a text are kept: they are not handed out again."""
         with self._lock:
-            self._stored.add(packages.sha256)
+            self._stored.add(kept.sha256)
+
+    def _script(self, subject: Subject, secrets: Collection[str]) -> ScriptText | None:
+        """Read the text that runs, unless it is kept, is too long or is none."""
+        with self._lock:
+            if subject.sha256 in self._stored:
+                return None
+        text = _text(subject, self._longest_script)
+        if text is None:
+            with self._lock:
+                self._stored.add(subject.sha256)  # there is no use in looking again
+            return None
+        return ScriptText(subject.sha256, hide(text, secrets))
 
     def _checked_out(self, script: Path) -> tuple[dict[str, Any] | None, Look | None]:
         checkout = self._repositories.checkout(script.parent) if script.is_absolute() else None
@@ -142,6 +170,19 @@ class Recorder:
             {"commit": head.commit, "branch": head.branch, "dirty": None},
             self._repositories.look(checkout.root),
         )
+
+
+def _text(subject: Subject, longest: int) -> str | None:
+    if not longest:
+        return None
+    try:
+        with subject.file.open("rb") as file:
+            data = file.read(longest + 1)
+        if len(data) > longest or hashlib.sha256(data).hexdigest() != subject.sha256:
+            return None
+        return None if b"\x00" in data else data.decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _changes(begun: Begun) -> bool | None:

@@ -16,6 +16,10 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 DAY = timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
+DAY_MICROSECONDS = DAY // MICROSECOND
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_DAY = EPOCH.toordinal()
 LONGEST_CHANGE = timedelta(hours=3)
 YEARS_AHEAD = 8
 # The 29th of February is at most eight years away, and the days of the week repeat in 28.
@@ -100,6 +104,28 @@ class Calendar:
             day = _shift(day, 1)
         return total
 
+    def stamps(self, after: datetime, until: datetime) -> list[int]:
+        """Return the instants in (after, until] as microseconds since 1970: many at little cost."""
+        low, high = stamp(after), stamp(until)
+        found: list[int] = []
+        day: date | None = _shift(after.astimezone(self.zone).date(), -1)
+        last = until.astimezone(self.zone).date()
+        while day is not None and day <= last:
+            if self.days.match(day):
+                of_day = self._stamps_of_day(day)
+                after_ = found[-1] if found else low
+                is_whole = of_day and after_ < of_day[0] and of_day[-1] <= high
+                found += of_day if is_whole else [at for at in of_day if after_ < at <= high]
+            day = _shift(day, 1)
+        return found
+
+    def _stamps_of_day(self, day: date) -> list[int]:
+        offset = _ordinary_offset(self.zone, day)
+        if offset is None:
+            return [stamp(slot) for slot in _day_of_change(self, day)]
+        start = (day.toordinal() - EPOCH_DAY) * DAY_MICROSECONDS - offset // MICROSECOND
+        return [start + time_ for time_ in _since_midnight(self.times)]
+
     def _of_day(self, day: date, after: datetime | None = None) -> Iterator[datetime]:
         """Yield the instants of a day in order; on ordinary days only those after one."""
         offset = _ordinary_offset(self.zone, day)
@@ -129,6 +155,18 @@ class Calendar:
         if self.is_wildcard or change >= LONGEST_CHANGE:
             return []
         return [_end_of_gap(self.zone, second.astimezone(UTC), first.astimezone(UTC))]
+
+
+def stamp(instant: datetime) -> int:
+    """Return an instant as microseconds since 1970."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+@lru_cache(maxsize=4096)
+def _since_midnight(times: tuple[time, ...]) -> tuple[int, ...]:
+    return tuple(
+        ((at.hour * 60 + at.minute) * 60 + at.second) * 1_000_000 + at.microsecond for at in times
+    )
 
 
 @lru_cache(maxsize=512)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -84,6 +85,22 @@ def schedule_of(job: Any) -> Schedule:
         starts_at=job.starts_at,
         ends_at=job.ends_at,
     )
+
+
+def schedule_in(document: Mapping[str, Any]) -> Schedule:
+    """Read the schedule from a version's definition."""
+    values = {name: document.get(name) for name in SCHEDULE}
+    for name in ("anchor_at", "starts_at", "ends_at"):
+        values[name] = instant_in(values[name])
+    return schedule_of(SimpleNamespace(**values))
+
+
+def instant_in(value: str | None) -> datetime | None:
+    """Read an instant of a definition; one of an older system names no time zone."""
+    if value is None:
+        return None
+    instant = datetime.fromisoformat(value)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def insert(
@@ -176,6 +193,34 @@ def history(connection: Connection, job_id: int) -> Sequence[Row[Any]]:
     """Return a job's versions, the newest first."""
     statement = sa.select(versions).where(versions.c.job_id == job_id)
     return connection.execute(statement.order_by(versions.c.version.desc())).all()
+
+
+def all_versions(
+    connection: Connection, job_ids: Sequence[int] | None = None
+) -> Iterator[Row[Any]]:
+    """Yield the versions of all jobs, or of some, deleted ones too, by job and version."""
+    columns = (versions.c.job_id, versions.c.version, versions.c.changed_at, versions.c.definition)
+    statement = sa.select(*columns).order_by(versions.c.job_id, versions.c.version)
+    if job_ids is not None:
+        statement = statement.where(versions.c.job_id.in_(job_ids))
+    yield from connection.execute(statement.execution_options(yield_per=500))
+
+
+def cursors(connection: Connection, name: str | None = None) -> Sequence[Row[Any]]:
+    """Return what was looked at of each job, deleted ones too, or of those of a name.
+
+    Rows of `id, name, slots_until, deleted_at`, by id.
+    """
+    statement = sa.select(jobs.c.id, jobs.c.name, jobs.c.slots_until, jobs.c.deleted_at)
+    if name is not None:
+        statement = statement.where(jobs.c.name == name)
+    return connection.execute(statement.order_by(jobs.c.id)).all()
+
+
+def by_id(connection: Connection, job_id: int, *, lock: bool = False) -> Row[Any] | None:
+    """Return the row of a job that is not deleted, if there is one."""
+    statement = sa.select(jobs).where(jobs.c.id == job_id, jobs.c.deleted_at.is_(None))
+    return connection.execute(statement.with_for_update() if lock else statement).one_or_none()
 
 
 def executed(connection: Connection, job_id: int, version: int | None) -> dict[str, Any]:

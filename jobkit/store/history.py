@@ -84,6 +84,25 @@ def attempts_of(connection: Connection, run_: Row[Any]) -> Sequence[Row[Any]]:
     return connection.execute(statement).all()
 
 
+def last_success(connection: Connection, job_id: int, before: datetime) -> Row[Any] | None:
+    """Return a job's last successful attempt that was claimed before an instant.
+
+    With the version that its run executed, as `job_version`.
+    """
+    statement = (
+        sa.select(attempts, runs.c.job_version)
+        .join_from(attempts, runs, runs.c.id == attempts.c.dispatch_id)
+        .where(
+            attempts.c.job_id == job_id,
+            attempts.c.status == "SUCCESS",
+            attempts.c.claimed_at < before,
+        )
+        .order_by(attempts.c.claimed_at.desc())
+        .limit(1)
+    )
+    return connection.execute(statement).one_or_none()
+
+
 def output_of(
     connection: Connection, run_: Row[Any], attempt: int, *, after: int, stream: str = "output"
 ) -> Sequence[Row[Any]]:

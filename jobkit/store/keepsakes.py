@@ -1,4 +1,4 @@
-"""What attempts leave besides their output: artifacts, and the packages that they ran on."""
+"""What attempts leave besides their output: artifacts, and what they ran on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit.db import OneOf, insert_once
 from jobkit.errors import NotFound
-from jobkit.models import artifacts, package_sets
+from jobkit.models import artifacts, package_sets, script_texts
+from jobkit.text import clean
 
 if TYPE_CHECKING:
     from jobkit.artifacts import Kept
     from jobkit.executors.packages import PackageSet
+    from jobkit.executors.provenance import ScriptText
 
 Attempt = tuple[int, int]
 """A run's id and the number of one of its attempts."""
@@ -50,6 +52,24 @@ def add_packages(connection: Connection, sets: Iterable[PackageSet], now: dateti
         for sha256 in sorted(by_hash)  # in one order, so that two writers do not wait in a ring
     ]
     insert_once(connection, package_sets, rows)
+
+
+def add_scripts(connection: Connection, texts: Iterable[ScriptText], now: datetime) -> None:
+    """Write the texts of scripts; those that are known stay as they are."""
+    by_hash = {item.sha256: clean(item.text) for item in texts}
+    rows = [
+        {"sha256": sha256, "text": by_hash[sha256], "seen_at": now} for sha256 in sorted(by_hash)
+    ]
+    insert_once(connection, script_texts, rows)
+
+
+def scripts(connection: Connection, hashes: Sequence[str]) -> dict[str, str]:
+    """Return the texts, by hash, of those of these scripts that are kept."""
+    statement = sa.select(script_texts.c.sha256, script_texts.c.text)
+    return {
+        sha256: text
+        for sha256, text in connection.execute(statement.where(script_texts.c.sha256.in_(hashes)))
+    }
 
 
 def artifacts_of(

@@ -40,6 +40,11 @@ def lock(connection: Connection) -> None:
     lock_manifest(connection)
 
 
+def is_used(connection: Connection) -> bool:
+    """Return whether anything was archived."""
+    return connection.scalar(sa.select(archives.c.id).limit(1)) is not None
+
+
 def add(connection: Connection, files: Sequence[dict[str, Any]], now: datetime) -> None:
     """List the files of a part: from here on they are part of the history; a repeat does nothing.
 

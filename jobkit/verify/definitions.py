@@ -11,8 +11,8 @@ from sqlalchemy.engine import Row
 
 from jobkit.models import attempts, jobs, runs, versions
 from jobkit.states import FINAL
-from jobkit.store.definitions import DEFINITION, definition
-from jobkit.verify.inspection import OURS, SETTLED, TOLERANCE, TRIED, ByJob, Inspection, check, utc
+from jobkit.store.definitions import DEFINITION, definition, instant_in
+from jobkit.verify.inspection import OURS, SETTLED, TOLERANCE, TRIED, ByJob, Inspection, check
 
 
 @check(8, "versions of a job are numbered without a gap, and the last one is the job")
@@ -44,7 +44,8 @@ def _same(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
     def plain(document: dict[str, Any] | None) -> dict[str, Any]:
         values = {name: (document or {}).get(name) for name in DEFINITION}
         return {
-            name: utc(value) if name.endswith("_at") else value for name, value in values.items()
+            name: instant_in(value) if name.endswith("_at") else value
+            for name, value in values.items()
         }
 
     return plain(one) == plain(other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -137,11 +137,3 @@ class ByJob:
         if self._next is None or self._next[0] != job_id:
             return []
         return list(self._next[1])
-
-
-def utc(value: str | None) -> datetime | None:
-    """Read an instant of a definition; one of an older system names no time zone."""
-    if value is None:
-        return None
-    instant = datetime.fromisoformat(value)
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

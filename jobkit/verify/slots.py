@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, pairwise
 from operator import attrgetter
-from types import SimpleNamespace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,8 +16,8 @@ from sqlalchemy.engine import Row
 
 from jobkit.models import jobs, runs, versions
 from jobkit.schedule import Schedule
-from jobkit.store.definitions import SCHEDULE, schedule_of
-from jobkit.verify.inspection import OURS, ByJob, Inspection, check, utc
+from jobkit.store.definitions import SCHEDULE, schedule_in, schedule_of
+from jobkit.verify.inspection import OURS, ByJob, Inspection, check
 
 _REST = re.compile(r"^(\d+) slots from (\S+) to (\S+) passed")
 _SCHEDULED: sa.ColumnElement[bool] = runs.c.trigger == "schedule"
@@ -40,7 +39,7 @@ def on_the_grid(it: Inspection) -> None:
     known = ByJob(it.rows(_VERSIONS))
     for job_id, of_job in groupby(it.rows(statement), key=attrgetter("job_id")):
         documents = {row.version: row.definition for row in known.take(job_id)}
-        schedules = {version: schedule(document) for version, document in documents.items()}
+        schedules = {version: schedule_in(document) for version, document in documents.items()}
         for run in of_job:
             if run.scheduled_for is None:
                 it.breach(f"run {run.id} is of a schedule and has no slot")
@@ -111,7 +110,7 @@ def _periods(known: Sequence[Row[Any]], cursor: datetime) -> Iterator[_Period]:
     ]
     for (timing, began), (_, ended) in pairwise([*changes, ({}, cursor)]):
         if timing["is_active"] and timing["schedule_type"] != "manual":
-            yield _Period(schedule(timing), began, ended)
+            yield _Period(schedule_in(timing), began, ended)
 
 
 _TIMING = (*SCHEDULE, "is_active")
@@ -136,11 +135,3 @@ def _gaps(rows: Sequence[Row[Any]]) -> Iterator[tuple[datetime, datetime]]:
 def _holds(sorted_slots: Sequence[datetime], slot: datetime) -> bool:
     index = bisect_left(sorted_slots, slot)
     return index < len(sorted_slots) and sorted_slots[index] == slot
-
-
-def schedule(document: dict[str, Any]) -> Schedule:
-    """Read the schedule from a version's definition."""
-    values = {name: document.get(name) for name in SCHEDULE}
-    for name in ("anchor_at", "starts_at", "ends_at"):
-        values[name] = utc(values[name])
-    return schedule_of(SimpleNamespace(**values))

@@ -105,7 +105,12 @@ class Attempt:
         artifacts = self._keep(prepared)
         provenance = recorder.finish(begun)
         report = self._conclude(started_at, outcome, provenance.document)
-        return replace(report, artifacts=artifacts, packages=provenance.packages)
+        return replace(
+            report,
+            artifacts=artifacts,
+            packages=provenance.packages,
+            script=provenance.script,
+        )
 
     @contextmanager
     def _host(self, prepared: Prepared) -> Iterator[Link]:

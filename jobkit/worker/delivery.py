@@ -113,7 +113,10 @@ class Delivery:
             ours = [report for report in reports if report.key in won]
             now = self._database.clock.now()
             keepsakes.add_artifacts(connection, [(it.key, it.artifacts) for it in ours], now)
-            sets = [it.packages for it in ours if it.packages is not None]
+            # True whoever has the run now; and a worker does not hand them in twice.
+            sets = [it.packages for it in reports if it.packages is not None]
             keepsakes.add_packages(connection, sets, now)
+            texts = [it.script for it in reports if it.script is not None]
+            keepsakes.add_scripts(connection, texts, now)
             notify(connection)
             return list(take_next(connection, len(won)))

@@ -264,8 +264,9 @@ class Worker:
         except Exception:
             log.exception("run %d: its result is refused", report.key[0])
         else:
-            if is_written and report.packages is not None:
-                self._workshop.recorder.stored(report.packages)
+            for kept in (report.packages, report.script):
+                if is_written and kept is not None:
+                    self._workshop.recorder.stored(kept)
             return is_written, order
         try:
             path = self._spool.set_aside(report)

@@ -19,6 +19,7 @@ from typing import Any
 
 from jobkit.artifacts import Kept
 from jobkit.executors.packages import PackageSet
+from jobkit.executors.provenance import ScriptText
 from jobkit.store.claims import Chunk, Claim, Result
 
 log = logging.getLogger("jobkit.worker")
@@ -34,6 +35,8 @@ class Report:
     artifacts: tuple[Kept, ...] = ()
     packages: PackageSet | None = None
     """The packages that it ran on, unless they are in the database already."""
+    script: ScriptText | None = None
+    """The text that it ran, unless that is in the database already."""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -136,11 +139,12 @@ def _decode(document: dict[str, Any]) -> Report:
         for seq, at, text, *stream in document["chunks"]
     )
     artifacts = tuple(Kept(**fields) for fields in document.get("artifacts", ()))
-    packages = document.get("packages")
+    packages, script = document.get("packages"), document.get("script")
     return Report(
         Claim(**claim),
         Result(**result),
         chunks,
         artifacts,
         PackageSet(**packages) if packages else None,
+        ScriptText(**script) if script else None,
     )

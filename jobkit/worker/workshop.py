@@ -57,7 +57,7 @@ class Workshop:
         self._desks = Desks(settings.spool_dir.expanduser() / "attempts")
         self._sources = settings.spool_dir.expanduser() / "sources"
         self.nursery = Nursery(self._inherited, settings.preload)
-        self.recorder = Recorder(self._inherited)
+        self.recorder = Recorder(self._inherited, settings.script_text_limit)
         self.store: Store = store_for(database_url, settings.artifacts_url)
 
     def tidy(self) -> None:
@@ -110,6 +110,7 @@ class Workshop:
             )
             command = self._command(definition, found, launch, environment)
             subject = Subject(
+                file=found.path,
                 script=found.path if definition.get("source") is None else Path(found.name),
                 sha256=found.sha256,
                 kind=kind.name,
