@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from contextlib import closing
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -25,6 +25,7 @@ from jobkit.cli.show import (
     table,
 )
 from jobkit.errors import JobFailed
+from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Run
 from jobkit.kit import Kit
 from jobkit.wakeups import Watch
@@ -104,9 +105,12 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
     with o.open_kit() as kit:
         found = kit.run(run_id)
         attempts, left = found.attempts(), found.artifacts()
+        expectation = found.expectation()
         if as_json:
             print_json(
-                document(found) | {"attempts": document(attempts), "artifacts": document(left)}
+                document(found)
+                | {"attempts": document(attempts), "artifacts": document(left)}
+                | {"expectation": _figures(expectation)}
             )
             return
         pairs(
@@ -123,6 +127,9 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
                 ("worker", found.worker_id),
                 ("parameters", found.params),
                 ("progress", escape(_progress(found))),
+                ("expected end", expectation.end_words),
+                ("takes", expectation.numbers),
+                *(("", f"[yellow]{escape(said)}[/]") for said in expectation.marks),
             )
         )
         rows = [
@@ -141,6 +148,11 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
         columns = ("attempt", "status", "took", "exit", "cpu", "memory", "output", "why")
         table(columns, rows, "No attempt has ended yet.")
         _show_end(attempts[-1:], left)
+
+
+def _figures(expectation: Expectation) -> dict[str, Any]:
+    names = ("count", "source", "p50", "p95", "p99", "timeout", "ends_at", "marks")
+    return {name: document(getattr(expectation, name)) for name in names}
 
 
 def _progress(found: Run) -> str:
