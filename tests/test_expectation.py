@@ -143,7 +143,7 @@ def test_over_a_year_there_is_less_than_one_false_alarm_a_job_and_month(
             alarms += len(seen.marks)
             past.append(took)
     assert hangs > (100 if every_hours == 1 else 3)
-    assert alarms / (jobs * 12) < 0.5
+    assert alarms / (jobs * 12) < 1
 
 
 # From the database
