@@ -373,7 +373,7 @@ class FolderStore(Store):
         except BaseException:
             half.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def _open(self, key: str) -> BinaryIO:
         path = self._path(key)
@@ -412,7 +412,7 @@ class FolderStore(Store):
         return folder
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     if os.name == "posix":  # elsewhere a folder cannot be opened
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -433,7 +433,7 @@ class BucketStore(Store):
             ) from None
         self.url = url
         self._obstore = obstore
-        self._bucket = _open_bucket(url)
+        self._bucket = open_bucket(url)
 
     def _write(self, key: str, file: BinaryIO) -> None:
         with self._translated():
@@ -454,12 +454,12 @@ class BucketStore(Store):
         try:
             yield
         except FileNotFoundError as error:
-            raise FileNotFoundError(_in_short(error)) from error
+            raise FileNotFoundError(in_short(error)) from error
         except self._obstore.exceptions.BaseError as error:
-            raise OSError(_in_short(error)) from error
+            raise OSError(in_short(error)) from error
 
 
-def _in_short(error: Exception) -> str:
+def in_short(error: Exception) -> str:
     """Say what a bucket said, without the request, its repeats and their XML."""
     said = str(error)
     code = re.search(r"<Code>(.*?)</Code>", said)
@@ -486,7 +486,7 @@ class _Pieces(io.RawIOBase):
         return len(piece)
 
 
-def _open_bucket(url: str) -> Any:
+def open_bucket(url: str) -> Any:
     from obstore.store import S3Store
 
     # An endpoint that is named without TLS was named so by the owner of the environment.

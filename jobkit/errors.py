@@ -35,6 +35,14 @@ class ArtifactsUnavailable(JobkitError):
     """The store of artifacts did not answer, or has no room."""
 
 
+class ArchiveUnavailable(JobkitError):
+    """The place of the archive did not answer or has no room; no row left the tables."""
+
+
+class ArchiveDamaged(JobkitError):
+    """A file of the archive is not the one that was written; no row left the tables."""
+
+
 class CannotStart(JobkitError):
     """An attempt's program could not be started."""
 

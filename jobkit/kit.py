@@ -13,7 +13,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection, Row
 
@@ -48,6 +48,10 @@ from jobkit.store import definitions, history, keepsakes, requests, successes, w
 from jobkit.store.definitions import Author, schedule_of
 from jobkit.verify import Finding
 from jobkit.wakeups import Watch, notify
+
+if TYPE_CHECKING:
+    from jobkit.analytics.log import Log
+    from jobkit.analytics.window import Given
 
 MOST_BACKFILLED = 10_000
 WAIT_SECONDS = 2.0
@@ -559,6 +563,17 @@ class Kit:
                 active_jobs=sum(job.is_active for job in jobs),
                 workers_by_status=history.worker_counts(connection),
             )
+
+    def log(self, window: Given = "7d", tz: str | None = None) -> Log:
+        """Return the history in a window, of the tables and the archive as one, to be asked.
+
+        `window`: `"7d"`, a pair of instants, or None for all; `tz`: the zone of what people read,
+        by default that of the settings. BadInput names what is wrong.
+        """
+        from jobkit.analytics.log import Log
+        from jobkit.analytics.window import Window
+
+        return Log(Window.read(window, self.clock.now(), tz or self.settings.timezone))
 
     def verify(self, since: timedelta | datetime | str | None = None) -> list[Finding]:
         """Audit the laws, reading only; returns what each check looked at and what breaks it.

@@ -296,6 +296,22 @@ class JobArchive(Table, table=True):
     sha256: str
     created_at: datetime = _instant(nullable=False)
     removed_at: datetime | None = _instant()
+    restoring_at: datetime | None = _instant()
+    """Since when rows come back into the tables; until the part is gone, it alone counts."""
+
+
+class JobHistory(Table, table=True):
+    """The one row that says which history this is, and what was cleaned up of it.
+
+    Caches go by it: those of another database are not mixed up, and rows that are gone are seen.
+    """
+
+    __tablename__ = "job_history"
+
+    identity: str = Field(primary_key=True)
+    cleaned_runs: int = _big(nullable=False)
+    cleaned_until: datetime | None = _instant()
+    """No run that ended later was cleaned up."""
 
 
 class PackageSet(Table, table=True):
@@ -347,6 +363,7 @@ attempts = JobExecutionLog.__table__  # type: ignore[attr-defined]
 output = JobOutput.__table__  # type: ignore[attr-defined]
 artifacts = JobArtifact.__table__  # type: ignore[attr-defined]
 archives = JobArchive.__table__  # type: ignore[attr-defined]
+history_marks = JobHistory.__table__  # type: ignore[attr-defined]
 package_sets = PackageSet.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]

@@ -151,6 +151,11 @@ class Settings(BaseSettings):
         Path.home() / ".cache" / "jobkit" / "spool",
         "Where a worker keeps results that the database cannot take yet.",
     )
+    cache_dir: Path = _setting(
+        "JOBKIT_CACHE_DIR",
+        Path.home() / ".cache" / "jobkit" / "analytics",
+        "Where analytics keep copies of the history on this machine; it may be deleted any time.",
+    )
     kinds: Annotated[tuple[str, ...], NoDecode] = _setting(
         "JOBKIT_KINDS",
         (),
@@ -191,6 +196,26 @@ class Settings(BaseSettings):
         1_000_000_000,
         "Bytes of artifacts that are kept of an attempt.",
         ge=0,
+    )
+    archive_url: str | None = _setting(
+        "JOBKIT_ARCHIVE_URL",
+        None,
+        "Where old runs are archived: a folder or s3://bucket/prefix; a scheduler then archives "
+        "each month when it is over for long enough, and clean-up deletes no runs.",
+    )
+    archive_after_days: int = _setting(
+        "JOBKIT_ARCHIVE_AFTER_DAYS",
+        30,
+        "Days after its end that a month stays in the database before it is archived.",
+        ge=0,
+        le=36500,
+    )
+    archive_keep_runs: int = _setting(
+        "JOBKIT_ARCHIVE_KEEP_RUNS",
+        10,
+        "The last runs of each job that stay in the database, however old they are.",
+        ge=0,
+        le=100_000,
     )
     wakeups: bool = _setting(
         "JOBKIT_WAKEUPS",
@@ -318,8 +343,8 @@ def _default(field: str) -> str:
         return ""
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}"
-    if field == "spool_dir":
-        return "`~/.cache/jobkit/spool`"
+    if field in ("spool_dir", "cache_dir"):
+        return f"`~/{value.relative_to(Path.home()).as_posix()}`"
     if isinstance(value, tuple):
         return "`" + ",".join(map(str, value)) + "`"
     return f"`{value}`" if isinstance(value, str) else str(value)

@@ -48,6 +48,7 @@ def workplace(
     for name in {*ours, *setting_names().values(), "REFLEX_DB_URL"}:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("JOBKIT_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("JOBKIT_CACHE_DIR", str(tmp_path / "cache"))
     if request.config.getoption("wakeups") == "off":
         monkeypatch.setenv("JOBKIT_WAKEUPS", "off")
     folder = tmp_path / "work"

@@ -1,0 +1,1 @@
+"""Questions about the history, answered over the tables and the archive as one."""

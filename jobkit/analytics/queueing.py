@@ -261,9 +261,9 @@ def replay(runs: Arrivals, order: Sequence[int], crews: Sequence[Crew]) -> Repla
         """Whether a run goes first in its lane, in which nothing runs."""
         lane, entry = lanes[run], (-priority[run], run)
         held_by, waits = holder[lane], delayed.get(lane, ())
-        if free_at[lane] > now and held_by != run and held_by not in waits:
-            if entry > (-priority[held_by], held_by):
-                return False
+        has_turn = free_at[lane] > now and held_by != run and held_by not in waits
+        if has_turn and entry > (-priority[held_by], held_by):
+            return False
         if blocked[lane] and blocked[lane][0] < entry:
             return False
         return overlap[run] == "manual" or precedes_retries(entry)

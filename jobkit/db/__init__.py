@@ -1,10 +1,11 @@
 """The database: all that differs between SQLite and PostgreSQL lives here."""
 
+from jobkit.db.bulk import continue_ids, copy_rows, without_indexes
 from jobkit.db.columns import BigId, JsonText, Utc
 from jobkit.db.conditions import OneOf, Rarely
 from jobkit.db.database import Database
 from jobkit.db.inserts import insert_new, insert_once
-from jobkit.db.postgres import ensure_partitions, lock_schema
+from jobkit.db.postgres import ensure_partitions, horizon, lock_manifest, lock_schema
 from jobkit.db.sqlite import refuse_shared_folder
 
 __all__ = [
@@ -14,9 +15,14 @@ __all__ = [
     "OneOf",
     "Rarely",
     "Utc",
+    "continue_ids",
+    "copy_rows",
     "ensure_partitions",
+    "horizon",
     "insert_new",
     "insert_once",
+    "lock_manifest",
     "lock_schema",
     "refuse_shared_folder",
+    "without_indexes",
 ]

@@ -92,6 +92,19 @@ def _next_month(month: datetime) -> datetime:
     return (month + timedelta(days=32)).replace(day=1)
 
 
+def lock_manifest(connection: Connection) -> None:
+    """Let one transaction at a time list files of the archive; those that read it go on."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("LOCK TABLE job_archives IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def horizon(connection: Connection) -> int:
+    """Return the oldest transaction that may still change what this snapshot does not see."""
+    oldest = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+    number: int = connection.execute(sa.text(oldest)).scalar_one()
+    return number
+
+
 def lock_schema(connection: Connection) -> None:
     """Let one process at a time change the schema; SQLite's write transaction already does."""
     if connection.dialect.name == "postgresql":

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from jobkit.errors import NotFound
 from jobkit.models import attempts, jobs, output, runs, workers
 from jobkit.states import FINAL
-from jobkit.store import keepsakes
+from jobkit.store import keepsakes, snapshots
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
 CLEANUP_BATCH = 500
@@ -149,7 +149,7 @@ def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Clean
     What an older system left (it names no version) is kept for ever.
     """
     old = (
-        sa.select(runs.c.id)
+        sa.select(runs.c.id, runs.c.completed_at)
         .where(
             runs.c.completed_at.is_not(None),
             runs.c.completed_at < now - keep,
@@ -160,9 +160,11 @@ def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Clean
         .limit(CLEANUP_BATCH)
         .with_for_update(skip_locked=True)
     )
-    ids = connection.scalars(old).all()
+    found = connection.execute(old).all()
+    ids = [run_id for run_id, _ in found]
     urls = keepsakes.forget(connection, ids)
     if ids:
+        snapshots.note_cleaned(connection, len(ids), max(ended_at for _, ended_at in found))
         connection.execute(output.delete().where(output.c.dispatch_id.in_(ids)))
         connection.execute(attempts.delete().where(attempts.c.dispatch_id.in_(ids)))
         connection.execute(runs.delete().where(runs.c.id.in_(ids)))

@@ -35,6 +35,7 @@ STATEMENTS = (
         sha256 TEXT NOT NULL,
         created_at {at} NOT NULL,
         removed_at {at},
+        restoring_at {at},
         CONSTRAINT uq_archive_file UNIQUE (part, kind)
     )""",
     "ALTER TABLE job_dispatch ADD COLUMN born {big}",

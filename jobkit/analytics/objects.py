@@ -1,0 +1,82 @@
+"""Files of the archive on this machine: each is fetched once, checked, and never changes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from jobkit.archive import places
+from jobkit.errors import JobkitError
+
+
+class Objects:
+    """A folder of archive files by their hash; any number of processes may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ids: dict[str, pl.Series] = {}
+        self._longest: dict[str, int] = {}
+
+    def fetch(self, listed: Any) -> Path | None:
+        """Return the path of a file that the manifest lists; None when it is gone or damaged."""
+        path = self.folder / f"{listed.sha256}.parquet"
+        if path.exists():
+            return path
+        self.folder.mkdir(parents=True, exist_ok=True)
+        half = self.folder / f"half-{secrets.token_hex(8)}"
+        try:
+            places.fetch(listed.url, half)
+            if places.sha256(half) != listed.sha256:
+                return None
+            half.replace(path)
+        except (JobkitError, OSError):
+            return None
+        finally:
+            half.unlink(missing_ok=True)
+        return path
+
+    def ids(self, listed: Any) -> pl.Series | None:
+        """Return the ids in a file of runs."""
+        known = self._ids.get(listed.sha256)
+        if known is not None:
+            return known
+        path = self.fetch(listed)
+        if path is None:
+            return None
+        found = pl.read_parquet(path, columns=["id"]).get_column("id").cast(pl.Int64)
+        self._ids[listed.sha256] = found
+        return found
+
+    def longest(self, listed: Any, path: Path) -> int:
+        """Return the microseconds from claim to end of the longest attempt in a file."""
+        if listed.sha256 not in self._longest:
+            note = self.folder / f"{listed.sha256}.json"
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                self._longest[listed.sha256] = int(json.loads(note.read_text("utf-8"))["longest"])
+            if listed.sha256 not in self._longest:
+                found = longest(pl.scan_parquet(path))
+                self._longest[listed.sha256] = found
+                write(note, json.dumps({"longest": found}))
+        return self._longest[listed.sha256]
+
+
+def longest(attempts: pl.LazyFrame) -> int:
+    """Return the microseconds from claim to end of the longest of these attempts."""
+    span = (pl.col("finished_at") - pl.col("claimed_at")).dt.total_microseconds().max()
+    found: int | None = attempts.select(span).collect().item()
+    return max(0, found or 0)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that others read at any time: they see the old one or the new one, whole."""
+    half = path.with_name(f"half-{secrets.token_hex(8)}")
+    try:
+        half.write_text(text, "utf-8")
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
