@@ -44,7 +44,10 @@ def frame(rows: Iterable[Sequence[Any]], schema: Mapping[str, Any]) -> pl.DataFr
     """Put rows as a driver gives them, instants of SQLite being text, into a frame."""
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * len(schema)
     return pl.DataFrame(
-        [_series(name, values, kind) for (name, kind), values in zip(schema.items(), columns, strict=True)]
+        [
+            _series(name, values, kind)
+            for (name, kind), values in zip(schema.items(), columns, strict=True)
+        ]
     )
 
 

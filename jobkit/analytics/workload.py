@@ -1,4 +1,4 @@
-"""Workload: recorded runs as arrivals that can be replayed, and the same with something changed.
+"""Workload: recorded runs as arrivals that can be replayed.
 
 Pure: columns in, columns out. What a run would have done that never started (skipped, missed for
 want of a worker, still waiting) is not recorded; it is given the median of its job.
@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from functools import cached_property
-from itertools import cycle, islice
 from math import nan
 from statistics import median
-from typing import Any
 
 from jobkit.analytics.queueing import ALONE, Arrivals
-from jobkit.errors import BadInput
-from jobkit.schedule import Schedule
 from jobkit.states import CAUGHT_UP
 
 NOBODY_LOOKED = "nobody looked"
@@ -33,7 +29,6 @@ class Rule:
     start_deadline: float | None = None
     queue: str = "default"
     priority: int = 0
-    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +45,15 @@ class RunColumns:
     priority: Sequence[int]
     reason: Sequence[str | None]
     backfill_id: Sequence[str | None]
+
+    def only(self, places: Sequence[int]) -> RunColumns:
+        """Return the runs at these places."""
+        if len(places) == len(self.run_id):
+            return self
+        columns = {item.name: getattr(self, item.name) for item in fields(self)}
+        return RunColumns(
+            **{name: [column[place] for place in places] for name, column in columns.items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -99,58 +103,38 @@ def workload(
     rules: Mapping[str, Rule],
 ) -> Workload:
     """Make a workload of what was recorded in a window."""
-    tried = _attempts(attempts)
-    usual = _medians(runs, tried)
-    jobs = list(dict.fromkeys(runs.job))
-    queues = list(dict.fromkeys(runs.queue))
+    # Whole columns at a time: a month of many jobs is read while somebody waits.
+    first, more = _attempts(attempts)
+    seconds_of, left_out = _seconds(runs, first)
+    runs = runs.only([place for place, took in enumerate(seconds_of) if took is not None])
+    jobs, queues = list(dict.fromkeys(runs.job)), list(dict.fromkeys(runs.queue))
     job_of, queue_of = _places(jobs), _places(queues)
-    lanes: dict[tuple[str, str | None], int] = {}
-    left_out: dict[str, int] = defaultdict(int)
-    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-    again: dict[int, list[tuple[float, float]]] = {}
-    gives_way: set[int] = set()
-    deadline: dict[int, float] = {}
-    for place, run_id in enumerate(runs.run_id):
-        name, slot = runs.job[place], runs.slot[place]
-        took = tried.get(run_id) or _imagined(runs, place, usual.get(name))
-        if isinstance(took, str):
-            left_out[took] += 1
-            continue
-        number, rule = len(columns["at"]), rules.get(name, _NO_RULE)
-        is_slot = runs.trigger[place] == "schedule"
-        values = (
-            runs.at[place],
-            took[0][1],
-            _lane(lanes, name, rule, runs.backfill_id[place]),
-            queue_of[runs.queue[place]],
-            runs.priority[place],
-            rule.overlap if is_slot else _BY_HAND.get(runs.trigger[place], "wait"),
-            job_of[name],
-            nan if slot is None or not is_slot else slot,
-        )
-        for column, value in zip(_COLUMNS, values, strict=True):
-            columns[column].append(value)
-        if len(took) > 1:
-            again[number] = took[1:]
-        if runs.trigger[place] == "backfill" or runs.reason[place] == CAUGHT_UP:
-            gives_way.add(number)
-        if is_slot and slot is not None and rule.start_deadline is not None:
-            deadline[number] = slot + rule.start_deadline
+    overlaps = {name: rules.get(name, NO_RULE).overlap for name in jobs}
+    is_slot = [trigger == "schedule" for trigger in runs.trigger]
     arrivals = Arrivals(
-        **{name: columns[name] for name in _COLUMNS[:6]},
-        gives_way=frozenset(gives_way),
-        again=again,
-        deadline=deadline,
+        at=list(runs.at),
+        seconds=[took for took in seconds_of if took is not None],
+        lane=_lanes(runs, overlaps),
+        queue=[queue_of[name] for name in runs.queue],
+        priority=list(runs.priority),
+        overlap=[
+            overlaps[name] if planned else _BY_HAND.get(trigger, "wait")
+            for name, planned, trigger in zip(runs.job, is_slot, runs.trigger, strict=True)
+        ],
+        gives_way=_giving_way(runs),
+        again={place: more[run] for place, run in enumerate(runs.run_id) if run in more},
+        deadline=_deadlines(runs, is_slot, rules),
     )
+    slots = [
+        slot if planned and slot is not None else nan
+        for planned, slot in zip(is_slot, runs.slot, strict=True)
+    ]
     order = sorted(range(len(arrivals.at)), key=arrivals.at.__getitem__)
-    return Workload(
-        start, seconds, arrivals, order, jobs, columns["job"], columns["slot"], queues,
-        rules, dict(left_out),
-    )  # fmt: skip
+    job = [job_of[name] for name in runs.job]
+    return Workload(start, seconds, arrivals, order, jobs, job, slots, queues, rules, left_out)
 
 
-_COLUMNS = ("at", "seconds", "lane", "queue", "priority", "overlap", "job", "slot")
-_NO_RULE = Rule()
+NO_RULE = Rule()
 _BY_HAND = {"manual": "manual"}
 
 
@@ -158,211 +142,89 @@ def _places(names: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names)}
 
 
-def _attempts(attempts: AttemptColumns) -> dict[int, list[tuple[float, float]]]:
-    """Return of each run its attempts: the delay before each, and how long it held its slot."""
-    found: dict[int, list[tuple[float, float]]] = {}
+def _attempts(
+    attempts: AttemptColumns,
+) -> tuple[dict[int, float], dict[int, list[tuple[float, float]]]]:
+    """Return how long the first attempt of each run held its slot, and its further attempts.
+
+    Of those the delay before each, and how long it held its slot.
+    """
+    first: dict[int, float] = {}
+    more: dict[int, list[tuple[float, float]]] = {}
     ended: dict[int, float] = {}
     for run_id, queued, claimed, finished in zip(
         attempts.run_id, attempts.queued, attempts.claimed, attempts.finished, strict=True
     ):
-        delay = max(queued - ended.get(run_id, queued), 0.0)
-        found.setdefault(run_id, []).append((delay, max(finished - claimed, 0.0)))
+        took = finished - claimed if finished > claimed else 0.0
+        if run_id in first:
+            delay = max(queued - ended[run_id], 0.0)
+            more.setdefault(run_id, []).append((delay, took))
+        else:
+            first[run_id] = took
         ended[run_id] = finished
-    return found
+    return first, more
 
 
-def _medians(
-    runs: RunColumns, tried: Mapping[int, Sequence[tuple[float, float]]]
-) -> dict[str, float]:
-    seconds: dict[str, list[float]] = defaultdict(list)
-    for run_id, name in zip(runs.run_id, runs.job, strict=True):
-        if took := tried.get(run_id):
-            seconds[name].append(took[0][1])
-    return {name: median(of) for name, of in seconds.items()}
+def _seconds(
+    runs: RunColumns, first: Mapping[int, float]
+) -> tuple[list[float | None], dict[str, int]]:
+    """Return how long each run held its slot at first; of those left out, why and how many."""
+    found: list[float | None] = [first.get(run_id) for run_id in runs.run_id]
+    if None not in found:
+        return found, {}
+    of_job: dict[str, list[float]] = defaultdict(list)
+    for name, took in zip(runs.job, found, strict=True):
+        if took is not None:
+            of_job[name].append(took)
+    usual = {name: median(seconds) for name, seconds in of_job.items()}
+    left_out: dict[str, int] = defaultdict(int)
+    for place, took in enumerate(found):
+        if took is None:
+            why = _left_out(runs.status[place], runs.reason[place] or "")
+            found[place] = None if why else usual.get(runs.job[place])
+            if found[place] is None:
+                left_out[why or "of jobs of which nothing ever started"] += 1
+    return found, dict(left_out)
 
 
-def _imagined(runs: RunColumns, place: int, usual: float | None) -> list[tuple[float, float]] | str:
-    """Return what a run without an attempt would have taken, or why it is left out."""
-    status, reason = runs.status[place], runs.reason[place] or ""
+def _left_out(status: str, reason: str) -> str:
+    """Say why a run that never started is no load."""
     if status == "MISSED" and NOBODY_LOOKED in reason:
         return "passed while nobody looked"
     if status == "CANCELLED" and not reason.startswith("replaced"):
         return "cancelled before they started"
-    if usual is None:
-        return "of jobs of which nothing ever started"
-    return [(0.0, usual)]
+    return ""
 
 
-def _lane(
-    lanes: dict[tuple[str, str | None], int], job: str, rule: Rule, backfill_id: str | None
-) -> int:
-    """Return the lane of a run: its job's, or where overlap is allowed that of its backfill."""
-    if rule.overlap != "allow":
-        return lanes.setdefault((job, None), len(lanes))
-    return ALONE if backfill_id is None else lanes.setdefault((job, backfill_id), len(lanes))
+def _lanes(runs: RunColumns, overlaps: Mapping[str, str]) -> list[int]:
+    """Return the lane of each run: its job's, or where overlap is allowed that of its backfill."""
+    places = _places([name for name, policy in overlaps.items() if policy != "allow"])
+    lanes = [places.get(name, ALONE) for name in runs.job]
+    of_backfill: dict[str, int] = {}
+    for place, backfill in enumerate(runs.backfill_id):
+        if backfill is not None and lanes[place] == ALONE:
+            lanes[place] = of_backfill.setdefault(backfill, len(places) + len(of_backfill))
+    return lanes
 
 
-# Changes
+def _giving_way(runs: RunColumns) -> frozenset[int]:
+    return frozenset(
+        place
+        for place, (trigger, reason) in enumerate(zip(runs.trigger, runs.reason, strict=True))
+        if trigger == "backfill" or reason == CAUGHT_UP
+    )
 
 
-@dataclass(frozen=True)
-class Change:
-    """What is different about one job."""
-
-    shift: float = 0.0
-    """Its slots come so many seconds later, or earlier."""
-    schedule: Schedule | None = None
-    """Its slots come by another schedule."""
-    duration_factor: float = 1.0
-    duration: float | None = None
-    """Each attempt takes so many seconds."""
-    priority: int | None = None
-    queue: str | None = None
-    overlap: str | None = None
-    is_off: bool = False
-    """It does not run at all."""
-
-
-def changed(load: Workload, changes: Mapping[str, Change]) -> Workload:
-    """Return the workload as it would have been with these changes.
-
-    A job that is not in it may be added by a change with a schedule and a duration.
-    """
-    edit = _Edit(load)
-    for name, change in changes.items():
-        edit.apply(name, change)
-    return edit.result()
-
-
-class _Edit:
-    """Columns of a workload that are copied once, when the first change of them comes."""
-
-    def __init__(self, load: Workload) -> None:
-        self._load = load
-        self._arrivals = load.arrivals
-        self._columns: dict[str, Any] = {}
-        self._gone: set[int] = set()
-
-    def apply(self, name: str, change: Change) -> None:
-        """Change the runs of one job."""
-        load = self._load
-        runs = load.of_job.get(name, [])
-        if not runs and (change.schedule is None or change.duration is None):
-            raise BadInput(
-                f"No run of {name!r} was recorded in this window.",
-                "To add a job, give its schedule and its duration.",
-            )
-        rule = load.rules.get(name, _NO_RULE)
-        if change.is_off:
-            self._gone.update(runs)
-            return
-        if change.schedule is not None:
-            runs = self._reschedule(name, runs, change.schedule, rule)
-        if change.shift:
-            self._shift([run for run in runs if self._slots()[run] == self._slots()[run]], change)
-        self._take(runs, change)
-        for column, value in (("priority", change.priority), ("queue", self._queue(change.queue))):
-            if value is not None:
-                values = self._own(column)
-                for run in runs:
-                    values[run] = value
-        if change.overlap is not None:
-            self._overlap(name, runs, change.overlap)
-
-    def result(self) -> Workload:
-        """Return the changed workload."""
-        own = self._columns
-        arrivals = replace(
-            self._arrivals, **{name: own[name] for name in own if hasattr(self._arrivals, name)}
-        )
-        more = {name: own[name] for name in ("job", "slot", "jobs", "queues") if name in own}
-        order = self._load.order
-        if "at" in own or self._gone:
-            kept: Any = (run for run in range(len(arrivals.at)) if run not in self._gone)
-            order = sorted(kept, key=arrivals.at.__getitem__)
-        return replace(self._load, arrivals=arrivals, order=order, **more)
-
-    def _own(self, column: str) -> Any:
-        if column not in self._columns:
-            value = getattr(
-                self._arrivals if hasattr(self._arrivals, column) else self._load, column
-            )
-            self._columns[column] = dict(value) if isinstance(value, Mapping) else list(value)
-        return self._columns[column]
-
-    def _slots(self) -> list[float]:
-        slots: list[float] = self._columns.get("slot", self._load.slot)
-        return slots
-
-    def _queue(self, name: str | None) -> int | None:
-        if name is None:
-            return None
-        queues: list[str] = self._own("queues")
-        if name not in queues:
-            queues.append(name)
-        return queues.index(name)
-
-    def _shift(self, runs: list[int], change: Change) -> None:
-        at, slot, deadline = self._own("at"), self._own("slot"), self._own("deadline")
-        for run in runs:
-            at[run] += change.shift
-            slot[run] += change.shift
-            if run in deadline:
-                deadline[run] += change.shift
-
-    def _take(self, runs: list[int], change: Change) -> None:
-        if change.duration is None and change.duration_factor == 1:
-            return
-        seconds, again = self._own("seconds"), self._own("again")
-        for run in runs:
-            seconds[run] = self._taken(seconds[run], change)
-            if run in again:
-                again[run] = [(delay, self._taken(took, change)) for delay, took in again[run]]
-
-    @staticmethod
-    def _taken(seconds: float, change: Change) -> float:
-        return (seconds if change.duration is None else change.duration) * change.duration_factor
-
-    def _overlap(self, name: str, runs: list[int], policy: str) -> None:
-        overlap, lane = self._own("overlap"), self._own("lane")
-        was = {lane[run] for run in runs} - {ALONE}
-        own_lane = min(was, default=max(lane, default=-1) + 1)
-        for run in runs:
-            lane[run] = ALONE if policy == "allow" else own_lane
-            if overlap[run] not in ("wait", "manual"):
-                overlap[run] = policy
-
-    def _reschedule(self, name: str, runs: list[int], schedule: Schedule, rule: Rule) -> list[int]:
-        """Replace a job's slots by those of another schedule; their durations come in turn."""
-        load, slots = self._load, self._slots()
-        old = [run for run in runs if slots[run] == slots[run]]
-        self._gone.update(old)
-        columns = [self._own(column) for column in _COLUMNS]
-        again = self._own("again")
-        jobs = self._own("jobs")
-        if name not in jobs:
-            jobs.append(name)
-        sample = old or runs
-        like = sample[0] if sample else None
-        lane = columns[2][like] if like is not None else max(columns[2], default=-1) + 1
-        if like is None and rule.overlap == "allow":
-            lane = ALONE
-        queue = columns[3][like] if like is not None else self._queue(rule.queue)
-        instants = list(schedule.slots(load.start - timedelta(microseconds=1), self._end()))
-        models = islice(cycle(sample or [-1]), len(instants))
-        made = []
-        for instant, model in zip(instants, models, strict=True):
-            at, run = (instant - load.start).total_seconds(), len(columns[0])
-            took = columns[1][model] if model >= 0 else 0.0
-            values = (at, took, lane, queue, rule.priority, rule.overlap, jobs.index(name), at)
-            for column, value in zip(columns, values, strict=True):
-                column.append(value)
-            if model in again:
-                again[run] = again[model]
-            if rule.start_deadline is not None:
-                self._own("deadline")[run] = at + rule.start_deadline
-            made.append(run)
-        return made + [run for run in runs if run not in self._gone]
-
-    def _end(self) -> datetime:
-        return self._load.start + timedelta(seconds=self._load.seconds)
+def _deadlines(
+    runs: RunColumns, is_slot: Sequence[bool], rules: Mapping[str, Rule]
+) -> dict[int, float]:
+    limits = {
+        name: rule.start_deadline for name, rule in rules.items() if rule.start_deadline is not None
+    }
+    if not limits:
+        return {}
+    return {
+        place: slot + limits[name]
+        for place, (name, slot) in enumerate(zip(runs.job, runs.slot, strict=True))
+        if name in limits and is_slot[place] and slot is not None
+    }
