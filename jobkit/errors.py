@@ -43,6 +43,10 @@ class ArchiveDamaged(JobkitError):
     """A file of the archive is not the one that was written; no row left the tables."""
 
 
+class ArchiveConflict(JobkitError):
+    """What is archived cannot be in the tables as well: something else has its place."""
+
+
 class CannotStart(JobkitError):
     """An attempt's program could not be started."""
 

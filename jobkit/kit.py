@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import artifacts, definition, migrations, settings, text, verify
+from jobkit.analytics.rollups import ROLLUPS
+from jobkit.archive import Archive
 from jobkit.artifacts import Store
 from jobkit.cells import Cell, read_cells
 from jobkit.clock import SystemClock
@@ -51,6 +53,7 @@ from jobkit.wakeups import Watch, notify
 
 if TYPE_CHECKING:
     from jobkit.analytics.log import Log
+    from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
 
 MOST_BACKFILLED = 10_000
@@ -128,6 +131,8 @@ class Kit:
 
     def close(self) -> None:
         """Close the database's connections."""
+        if "_shelf" in self.__dict__:
+            self._shelf.close()
         self.database.close()
 
     def __enter__(self) -> Kit:
@@ -376,6 +381,13 @@ class Kit:
         has_ended = run.status not in ("PENDING", "IN_PROGRESS") or number < run.attempt
         return read_cells([(chunk.at, chunk.text) for chunk in chunks], has_ended=has_ended)
 
+    # The archive
+
+    @cached_property
+    def archive(self) -> Archive:
+        """The archive: `run()`, `verify()`, `restore(month)`, `months()`."""
+        return Archive(self.database, self.settings, ROLLUPS)
+
     # What attempts leave
 
     @cached_property
@@ -570,10 +582,27 @@ class Kit:
         `window`: `"7d"`, a pair of instants, or None for all; `tz`: the zone of what people read,
         by default that of the settings. BadInput names what is wrong.
         """
-        from jobkit.analytics.log import Log
-        from jobkit.analytics.window import Window
+        try:
+            from jobkit.analytics.log import Log
+            from jobkit.analytics.window import Window
+        except ImportError:
+            raise BadInput(
+                "This needs the extra analytics.", "Install it: pip install 'jobkit[analytics]'."
+            ) from None
+        chosen = Window.read(window, self.clock.now(), tz or self.settings.timezone)
+        return Log(self._shelf, chosen, self.clock.now, self._opening())
 
-        return Log(Window.read(window, self.clock.now(), tz or self.settings.timezone))
+    @cached_property
+    def _shelf(self) -> Shelf:
+        from jobkit.analytics.shelf import Shelf
+
+        return Shelf(self.database, self.settings.cache_dir)
+
+    def _opening(self) -> str:
+        """Return the Python that opens this database; a password is never written."""
+        if self.database.url.password:
+            return f"kit = jobkit.connect()  # JOBKIT_DB_URL: {self.url}"
+        return f"kit = jobkit.connect({self.database.engine.url.render_as_string()!r})"
 
     def verify(self, since: timedelta | datetime | str | None = None) -> list[Finding]:
         """Audit the laws, reading only; returns what each check looked at and what breaks it.
@@ -589,7 +618,7 @@ class Kit:
             late=chosen.rescue_grace + 2 * chosen.scheduler_poll_interval + verify.SETTLED,
         )
         with self.database.read(takes_long=True) as connection:
-            return verify.audit(connection, scope)
+            return verify.audit(connection, verify.narrowed(connection, scope))
 
     def _instant(self, since: timedelta | datetime | str | None) -> datetime | None:
         if isinstance(since, str):

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 
 from jobkit import artifacts
+from jobkit.archive.child import Child
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
 from jobkit.settings import Settings
@@ -49,6 +50,8 @@ class Done:
     """Whether more of it is left."""
     cleaned: history.Cleaned = field(default_factory=history.Cleaned)
     """What is to be deleted outside of the database, once this is durable."""
+    archives: bool = False
+    """Whether a pass of the archiver is to begin."""
 
 
 def _mark_offline(connection: Connection, now: datetime, settings: Settings) -> Done:
@@ -62,8 +65,15 @@ def _clean_up(connection: Connection, now: datetime, settings: Settings) -> Done
         return Done()
     keep = timedelta(days=days)
     workers.forget(connection, now, keep=keep)
-    cleaned = history.clean_up(connection, now, keep=keep)
-    return Done(len(cleaned.run_ids) >= history.CLEANUP_BATCH, cleaned)
+    # Where runs are archived, the archiver takes them away; what they left outside goes here.
+    clean = history.clean_up if settings.archive_url is None else history.clean_up_artifacts
+    cleaned = clean(connection, now, keep=keep)
+    is_full = max(len(cleaned.run_ids), len(cleaned.urls)) >= history.CLEANUP_BATCH
+    return Done(is_full, cleaned)
+
+
+def _archive(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done(archives=settings.archive_url is not None)
 
 
 def _make_partitions(connection: Connection, now: datetime, settings: Settings) -> Done:
@@ -75,6 +85,7 @@ DUTIES = {
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
     "clean up": Duty(timedelta(hours=1), _clean_up),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),
+    "archive": Duty(timedelta(hours=6), _archive),
 }
 
 
@@ -125,6 +136,7 @@ class Scheduler:
         self.name = f"scheduler-{uuid.uuid4().hex[:8]}"
         self.stop = Alarm()
         self._knows_duties = False
+        self._archiver = Child(database.url.render_as_string(hide_password=False), settings)
 
     def run(self) -> None:
         """Tick until `stop` is set; a database that is away is asked again."""
@@ -133,6 +145,7 @@ class Scheduler:
             while not self.stop.is_set():
                 self._sleep(watch, self.step())
         finally:
+            self._archiver.stop()
             watch.close()
             self.stop.close()
 
@@ -180,12 +193,15 @@ class Scheduler:
             self._knows_duties = True
         with self.database.read() as connection:
             due = duties.due(connection, now)
+        self._archiver.look()
         unfinished = False
         for name in due:
             with self.database.write() as connection:
                 done = housekeep(connection, now, self.settings, name, self.name)
             unfinished |= done.again
-            if done.cleaned.run_ids:
+            if done.archives:
+                self._archiver.start()
+            if done.cleaned.run_ids or done.cleaned.urls:
                 artifacts.sweep(self._store(), done.cleaned.run_ids, done.cleaned.urls)
         return unfinished
 

@@ -77,7 +77,7 @@ class Buckets:
         """Return SQL for the start of the bucket that an instant, in microseconds, lies in."""
         if self.is_plain:
             return f"({us} - {us} % {self.size})"
-        day = f"(({us} + {self._offset(us)}) // {DAY_US})"
+        day = f"(({us} + {self.offset(us)}) // {DAY_US})"
         if self.unit == "weeks":
             day = f"({day} - ({day} + 3) % 7)"
         if self.unit == "months":
@@ -109,7 +109,7 @@ class Buckets:
             at = later
         return found
 
-    def _offset(self, us: str) -> str:
+    def offset(self, us: str) -> str:
         return _case([(f"{us} < {since}", before) for since, before in self._changes()], self._last)
 
     def _midnight_offset(self, day: str) -> str:

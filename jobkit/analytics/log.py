@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
 
-from jobkit.analytics.window import Window
+import polars as pl
 
-if TYPE_CHECKING:
-    from polars import DataFrame
+from jobkit import text
+from jobkit.analytics import fence, views
+from jobkit.analytics.report import Draw, Report
+from jobkit.analytics.reports import comparison, faults, flow, punctuality, times
+from jobkit.analytics.shelf import Shelf, Sources, Stream
+from jobkit.analytics.snapshot import Snapshot
+from jobkit.analytics.window import EPOCH, Given, Window
+from jobkit.errors import BadInput
 
-    from jobkit.analytics.report import Draw, Report
+SQL_ROWS = 100_000
+SQL_SECONDS = 30.0
+
+Relation = Callable[["Log"], pl.DataFrame]
+
+DERIVED: dict[str, Relation] = {}
+"""Views that are computed when a statement names them: name -> what makes the frame."""
 
 
 class Log:
@@ -19,21 +35,221 @@ class Log:
     Every report of one Log tells of the same instant; `kit.log(...)` again takes a new one.
     """
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, shelf: Shelf, window: Window, now: Callable[[], datetime], opening: str):
         self.window = window
+        self.shelf = shelf
+        self._now = now
+        self._opening = opening
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The look at the database that everything here goes by."""
+        return self.shelf.look(self._now())
+
+    @cached_property
+    def sources(self) -> Sources:
+        """Where the window's rows are."""
+        return self.shelf.sources(self.snapshot, self.window)
 
     @property
     def as_of(self) -> datetime:
         """When the database was looked at."""
-        raise NotImplementedError
+        return self.snapshot.as_of
 
-    def frame(self, sql: str) -> DataFrame:
-        """Answer a statement of jobkit's own over the views."""
-        raise NotImplementedError
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Files of the archive that the window needs and that could not be read."""
+        return self.sources.missing
 
-    def report(self, name: str, sql: str, call: str, draw: Draw | None = None) -> Report:
-        """Answer a statement of jobkit's own as a report; `call` is how it is asked for again."""
-        raise NotImplementedError
+    @cached_property
+    def span(self) -> Window:
+        """The window with a start: of the whole history, its first instant."""
+        if self.window.start is not None:
+            return self.window
+        first = self._rows(
+            "SELECT least((SELECT min(least(created_at, scheduled_for)) FROM runs), "
+            "(SELECT min(claimed_at) FROM attempts)) AS first"
+        ).item()
+        return self.window.since(self.window.end if first is None else _aware(first))
+
+    # Asking
+
+    def frame(self, sql: str) -> pl.DataFrame:
+        """Answer a statement of jobkit's own over the views; instants in the window's zone."""
+        return self._in_zone(self._rows(sql, views.joins_in(sql)))
+
+    def report(
+        self,
+        name: str,
+        sql: str,
+        call: str,
+        draw: Draw | None = None,
+        shape: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
+        joins: Iterable[str | None] = (),
+    ) -> Report:
+        """Answer a statement of jobkit's own as a report.
+
+        `call`: how it is asked for, like `throughput(every="1h")`; `shape`: what is still done to
+        the rows; `joins`: which of `job`, `queue` and `trigger` it reads of `attempts` or `runs`.
+        """
+        rows_read, began = self._rows_read(sql), time.perf_counter()
+        wanted = views.JOINED.intersection(name for name in joins if name)
+        found = self._rows(sql, wanted)
+        df = self._in_zone(found if shape is None else shape(found))
+        return Report(
+            name=name,
+            df=df,
+            sql=sql,
+            cell=self.cell(call),
+            window=self.window,
+            as_of=self.as_of,
+            rows_read=rows_read,
+            milliseconds=(time.perf_counter() - began) * 1000,
+            missing=self.missing,
+            draw=draw,
+        )
+
+    def sql(
+        self, statement: str, *, limit: int = SQL_ROWS, timeout: float | timedelta = SQL_SECONDS
+    ) -> Report:
+        """Answer a SELECT of a person over `runs`, `attempts`, `slots`, `jobs` and `workers`.
+
+        Views hold what touches the window; their instants are in UTC. BadInput for anything but a
+        SELECT over them, for more than `limit` rows, and after `timeout` seconds.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        began = time.perf_counter()
+        joins = views.joins_in(statement)
+        with self._views(statement, joins) as cursor, fence.limited(cursor, seconds):
+            fence.check(cursor, statement, self._known())
+            found = pl.DataFrame(cursor.sql(statement).limit(limit + 1))
+        if found.height > limit:
+            raise BadInput(
+                f"The answer has more than {limit:,} rows.",
+                "Count or group them, add LIMIT, or give limit=.",
+            )
+        return Report(
+            name="sql",
+            df=self._in_zone(found),
+            sql=statement,
+            cell=self.cell(f"sql({statement!r})"),
+            window=self.window,
+            as_of=self.as_of,
+            rows_read=self._rows_read(statement),
+            milliseconds=(time.perf_counter() - began) * 1000,
+            missing=self.missing,
+        )
+
+    # The questions
+
+    def throughput(self, every: str | None = "1h", by: str | None = None) -> Report:
+        """Count the runs that ended in the window, by bucket and by how they ended.
+
+        `every`: `15m`, `1h`, `1d`, `1w`, `1mo` ... or None; `by`: job, worker, queue, trigger,
+        status, or hour (of the day).
+        """
+        return flow.throughput(self, every, by)
+
+    def durations(self, by: str | None = "job", every: str | None = None) -> Report:
+        """Measure, in seconds, the attempts that succeeded and ended in the window."""
+        return times.durations(self, by, every)
+
+    def failures(self, every: str | None = None, by: str | None = None) -> Report:
+        """Group the failed attempts that ended in the window by exception and place.
+
+        With `every` or `by` instead: how many attempts failed, and the share of all.
+        """
+        return faults.failures(self, every, by)
+
+    def queue_wait(self, by: str | None = None, every: str | None = "1h") -> Report:
+        """Measure, in seconds, how long what was claimed in the window had waited for it."""
+        return times.queue_wait(self, by, every)
+
+    def utilisation(self, every: str = "1h", by: str | None = None) -> Report:
+        """Measure how busy workers were: a share of their time, and of their slots.
+
+        Attempts side by side count once for `busy`, and each for `utilisation`. `by`: `worker`.
+        """
+        return flow.utilisation(self, every, by)
+
+    def concurrency(self, every: str = "1h") -> Report:
+        """Count the attempts that ran at once: the most, exactly, and on average."""
+        return flow.concurrency(self, every)
+
+    def late(self, after: str = "1m") -> Report:
+        """Count, by job, the slots in the window that were kept, late, missed and skipped."""
+        return punctuality.late(self, after)
+
+    def retries(self) -> Report:
+        """Count, by job, the runs that ended in the window and were tried again."""
+        return faults.retries(self)
+
+    def slowest(self, n: int = 20) -> Report:
+        """List the attempts that ended in the window and took longest."""
+        return times.slowest(self, n)
+
+    def flakiest(self, n: int = 20) -> Report:
+        """Rank the jobs whose runs recover by themselves or end now well, now badly."""
+        return faults.flakiest(self, n)
+
+    def compare(self, before: Given = None) -> Report:
+        """Put the figures of each job beside those of another window.
+
+        `before`: a pair of instants, or a length like `"7d"` up to where this window starts; the
+        same length as this window if not given.
+        """
+        if before is None:
+            earlier = self.window.before()
+            call = "compare()"
+        else:
+            start = self.window.start or self.window.end
+            earlier = Window.read(before, start, self.window.zone)
+            pair = (text.iso(earlier.start or start), text.iso(earlier.end))
+            call = f"compare({pair!r})"
+        return comparison.compare(self, earlier, call)
+
+    def over(self, window: Window) -> Log:
+        """Return another window of the same snapshot."""
+        other = Log(self.shelf, window, self._now, self._opening)
+        other.__dict__["snapshot"] = self.snapshot
+        return other
+
+    def cell(self, call: str) -> str:
+        """Return Python that asks again in a fresh kernel."""
+        start, end = self.window.start, self.window.end
+        window = None if start is None else (text.iso(start), text.iso(end))
+        return (
+            f"import jobkit\n\n{self._opening}\n"
+            f"log = kit.log({window!r}, tz={self.window.zone!r})\nreport = log.{call}\nreport"
+        )
+
+    def _known(self) -> set[str]:
+        return {*views.VIEWS, *DERIVED}
+
+    @contextmanager
+    def _views(self, sql: str, joins: frozenset[str]) -> Iterator[Any]:
+        with self.shelf.cursor() as cursor:
+            views.create(cursor, sql, joins, self.snapshot, self.sources, self.window)
+            for name in set(DERIVED) & views.words_in(sql):
+                cursor.register(name, Stream(DERIVED[name](self)))
+            yield cursor
+
+    def _rows(self, sql: str, joins: frozenset[str] = frozenset()) -> pl.DataFrame:
+        with self._views(sql, joins) as cursor:
+            return pl.DataFrame(cursor.sql(sql))
+
+    def _rows_read(self, sql: str) -> int:
+        words = views.words_in(sql)
+        return sum(count for kind, count in self.sources.rows.items() if kind in words)
+
+    def _in_zone(self, df: pl.DataFrame) -> pl.DataFrame:
+        instants = [name for name, kind in df.schema.items() if isinstance(kind, pl.Datetime)]
+        utc = pl.col(instants).dt.replace_time_zone("UTC")
+        return df.with_columns(utc.dt.convert_time_zone(self.window.zone)) if instants else df
 
     def __repr__(self) -> str:
         return f"<Log of {self.window}>"
+
+
+def _aware(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=EPOCH.tzinfo)

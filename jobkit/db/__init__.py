@@ -5,7 +5,13 @@ from jobkit.db.columns import BigId, JsonText, Utc
 from jobkit.db.conditions import OneOf, Rarely
 from jobkit.db.database import Database
 from jobkit.db.inserts import insert_new, insert_once
-from jobkit.db.postgres import ensure_partitions, horizon, lock_manifest, lock_schema
+from jobkit.db.postgres import (
+    drop_month,
+    ensure_partitions,
+    horizon,
+    lock_manifest,
+    lock_schema,
+)
 from jobkit.db.sqlite import refuse_shared_folder
 
 __all__ = [
@@ -17,6 +23,7 @@ __all__ = [
     "Utc",
     "continue_ids",
     "copy_rows",
+    "drop_month",
     "ensure_partitions",
     "horizon",
     "insert_new",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,6 +87,47 @@ def _partition(connection: Connection, table: str, start: datetime) -> str | Non
         )
     )
     return name
+
+
+def drop_month(
+    connection: Connection,
+    start: datetime,
+    run_ids: Iterable[tuple[int]],
+    *,
+    most_survivors: int,
+) -> bool:
+    """Drop the partitions of a month; rows of other runs than these move to the default one.
+
+    No attempt may begin in that month any more. False when it has no partitions of its own, or
+    more rows than so many would have to move. The tables are locked only for the drop itself, for
+    which this transaction waits a twentieth of a second at most: it fails with a lock timeout then.
+    """
+    names = [f"{table}_{start:%Y%m}" for table in PARTITIONED]
+    there = sa.text("SELECT to_regclass(:name)")
+    if not all(connection.scalar(there, {"name": name}) for name in names):
+        return False
+    connection.execute(sa.text("CREATE TEMPORARY TABLE leaving (id BIGINT) ON COMMIT DROP"))
+    driver: Any = connection.connection.driver_connection
+    with driver.cursor() as cursor, cursor.copy("COPY leaving FROM STDIN") as copy:
+        for row in run_ids:
+            copy.write_row(row)
+    connection.execute(sa.text("ANALYZE leaving"))
+    moved = 0
+    for table, name in zip(PARTITIONED, names, strict=True):
+        stay = (
+            f"CREATE TEMPORARY TABLE staying_{table} ON COMMIT DROP AS "  # noqa: S608
+            f"SELECT * FROM {name} AS held WHERE NOT EXISTS "
+            "(SELECT 1 FROM leaving WHERE leaving.id = held.dispatch_id) LIMIT :most"
+        )
+        connection.execute(sa.text(stay), {"most": most_survivors + 1})
+        moved += connection.scalar(sa.text(f"SELECT count(*) FROM staying_{table}")) or 0  # noqa: S608
+    if moved > most_survivors:
+        return False
+    connection.execute(sa.text("SET LOCAL lock_timeout = '50ms'"))
+    for table, name in zip(PARTITIONED, names, strict=True):
+        connection.execute(sa.text(f"DROP TABLE {name}"))
+        connection.execute(sa.text(f"INSERT INTO {table} SELECT * FROM staying_{table}"))  # noqa: S608
+    return True
 
 
 def _next_month(month: datetime) -> datetime:

@@ -146,7 +146,8 @@ class Cleaned:
 def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Cleaned:
     """Delete up to 500 runs that ended long ago, with their attempts, output and artifacts' rows.
 
-    What an older system left (it names no version) is kept for ever.
+    What an older system left (it names no version) is kept for ever. Where runs are archived this
+    is not called: see `clean_up_artifacts`.
     """
     old = (
         sa.select(runs.c.id, runs.c.completed_at)
@@ -169,3 +170,11 @@ def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Clean
         connection.execute(attempts.delete().where(attempts.c.dispatch_id.in_(ids)))
         connection.execute(runs.delete().where(runs.c.id.in_(ids)))
     return Cleaned(tuple(ids), tuple(urls))
+
+
+def clean_up_artifacts(connection: Connection, now: datetime, *, keep: timedelta) -> Cleaned:
+    """Delete the rows of up to 500 artifacts that were left long ago; their runs stay.
+
+    For databases with an archive, which takes runs but no artifacts.
+    """
+    return Cleaned((), tuple(keepsakes.forget_old(connection, now - keep, CLEANUP_BATCH)))

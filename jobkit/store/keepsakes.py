@@ -99,4 +99,15 @@ def forget(connection: Connection, run_ids: Sequence[int]) -> list[str]:
     return list(connection.scalars(_FORGET, {"of": list(run_ids)}))
 
 
+def forget_old(connection: Connection, before: datetime, limit: int) -> list[str]:
+    """Delete the rows of artifacts that were left before an instant; returns where they are kept.
+
+    Those are to be deleted (`jobkit.artifacts.sweep`) when this transaction is committed.
+    """
+    key = (artifacts.c.dispatch_id, artifacts.c.attempt, artifacts.c.name)
+    old = sa.select(*key).where(artifacts.c.created_at < before).order_by(*key).limit(limit)
+    statement = artifacts.delete().where(sa.tuple_(*key).in_(old)).returning(artifacts.c.url)
+    return list(connection.scalars(statement))
+
+
 _FORGET = artifacts.delete().where(OneOf(artifacts.c.dispatch_id, "of")).returning(artifacts.c.url)

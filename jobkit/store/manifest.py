@@ -87,6 +87,12 @@ def is_coming_back(connection: Connection, part: str, since: datetime) -> bool:
     return connection.execute(statement.with_for_update(read=True)).first() is not None
 
 
+def is_restoring(connection: Connection) -> bool:
+    """Whether the rows of any part come back now."""
+    statement = sa.select(archives.c.id).where(archives.c.restoring_at.is_not(None)).limit(1)
+    return connection.execute(statement).first() is not None
+
+
 def give_up_restores(connection: Connection, before: datetime) -> int:
     """Let parts whose restore began long ago and never ended leave again; returns their files."""
     statement = archives.update().where(archives.c.restoring_at < before).values(restoring_at=None)

@@ -5,7 +5,7 @@ and what breaks it. Runs that an older system left name no version; what their h
 was never recorded, so checks of attempts leave them out.
 """
 
-from jobkit.verify.auditor import audit
+from jobkit.verify.auditor import audit, narrowed
 from jobkit.verify.inspection import SETTLED, Finding, Scope
 
-__all__ = ["SETTLED", "Finding", "Scope", "audit"]
+__all__ = ["SETTLED", "Finding", "Scope", "audit", "narrowed"]

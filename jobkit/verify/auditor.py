@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy.engine import Connection
 
+from jobkit.store import manifest
 from jobkit.verify import (
     chunks,
     definitions,
@@ -28,6 +31,15 @@ CHECKS = (
     *definitions.CHECKS,
     *reasons.CHECKS,
 )
+
+
+def narrowed(connection: Connection, scope: Scope) -> Scope:
+    """Leave out what the archive has: slots that may be there, and runs on their way."""
+    archived = manifest.last_end(connection)
+    if archived is None:
+        return scope
+    since = archived if scope.slots_since is None else max(scope.slots_since, archived)
+    return replace(scope, slots_since=since, leaving=tuple(manifest.leaving(connection)))
 
 
 def audit(connection: Connection, scope: Scope) -> list[Finding]:

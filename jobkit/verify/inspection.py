@@ -32,6 +32,8 @@ class Scope:
     """Slots before this one may have been cleaned up."""
     late: timedelta
     """How long after its lease or deadline a run may wait for a scheduler."""
+    leaving: tuple[tuple[datetime, datetime], ...] = ()
+    """Spans of ends of runs that are about to be archived or restored: they may be half there."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,11 @@ class Inspection:
     def made(self) -> sa.ColumnElement[bool]:
         """Whether a run was made late enough to be audited."""
         since = self.scope.since
-        return sa.true() if since is None else runs.c.created_at >= since
+        recent = sa.true() if since is None else runs.c.created_at >= since
+        half = [runs.c.completed_at.between(*span) for span in self.scope.leaving]
+        if not half:
+            return recent
+        return sa.and_(recent, sa.or_(runs.c.completed_at.is_(None), ~sa.or_(*half)))
 
     def rows(self, statement: sa.Select[Any]) -> Iterator[Any]:
         """Read rows a thousand at a time: a history may be larger than the memory."""

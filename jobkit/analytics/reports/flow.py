@@ -1,0 +1,178 @@
+"""How much was done: throughput, and how busy workers were."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from jobkit.analytics.buckets import Buckets
+from jobkit.analytics.charts import Chart, bars, line, stacked
+from jobkit.analytics.report import Report
+from jobkit.analytics.reports.grouping import HOUR_US, Grouping, arguments
+from jobkit.analytics.rollups import BUSY, PEAKS, PIECES
+from jobkit.analytics.window import literal, micros, naive
+from jobkit.errors import BadInput
+
+if TYPE_CHECKING:
+    from jobkit.analytics.log import Log
+
+ENDED = ("completed", "failed", "cancelled", "not_run")
+QUARTER_US = HOUR_US // 4
+
+
+def throughput(log: Log, every: str | None, by: str | None) -> Report:
+    """Count the runs that ended in the window."""
+    grouping = Grouping(log, "epoch_us(completed_at)", every, by)
+    inner = f"""SELECT {grouping.columns}count(*) AS ended,
+        count(*) FILTER (status = 'COMPLETED') AS completed,
+        count(*) FILTER (status IN ('FAILED', 'TIMEOUT')) AS failed,
+        count(*) FILTER (status = 'CANCELLED') AS cancelled,
+        count(*) FILTER (status IN ('MISSED', 'SKIPPED')) AS not_run
+    FROM runs WHERE {log.window.holds("completed_at")} {grouping.clause}"""  # noqa: S608
+    return log.report(
+        "throughput",
+        grouping.named(inner, "ended, " + ", ".join(ENDED)),
+        f"throughput({arguments(every=every, by=by)})",
+        lambda df: _throughput_chart(df, every, by, log.window.zone),
+        grouping.filled(("ended", *ENDED)),
+    )
+
+
+def _throughput_chart(df: pl.DataFrame, every: str | None, by: str | None, zone: str) -> Chart:
+    if every is None:
+        names = df.get_column(by).cast(pl.String) if by else pl.Series(["all"])
+        return bars("Runs that ended", names.to_list(), df.get_column("ended").to_list())
+    summed = df.group_by("bucket", maintain_order=True).agg(pl.col(ENDED).sum())
+    shown = {
+        name.replace("_", " "): summed.get_column(name).to_list()
+        for name in ENDED
+        if name in ("completed", "failed") or summed.get_column(name).sum()
+    }
+    return stacked("Runs that ended", summed.get_column("bucket").to_list(), shown, zone=zone)
+
+
+def unit_of(buckets: Buckets) -> int:
+    """Return microseconds that every bucket is a multiple of: an hour where that is possible."""
+    if buckets.size % HOUR_US == 0 and all(offset % HOUR_US == 0 for _, offset in buckets.offsets):
+        return HOUR_US
+    return buckets.size if buckets.is_plain else math.gcd(buckets.size, QUARTER_US)
+
+
+def pieces(log: Log, unit: int) -> str:
+    """Return WITH clauses for when slots of workers were taken, cut at the borders of units.
+
+    Attempts from claim to end, and those that still run up to now, as far as the window goes.
+    """
+    low, high = micros(log.span.start or log.span.end), micros(min(log.window.end, log.as_of))
+    spans = f"""SELECT worker_id, greatest(s, {low}) AS s, least(greatest(s, e), {high}) AS e FROM (
+        SELECT worker AS worker_id, epoch_us(claimed_at) AS s,
+            epoch_us(coalesce(finished_at, started_at, claimed_at)) AS e
+        FROM attempts
+        UNION ALL
+        SELECT worker, epoch_us(claimed_at), {high} FROM runs
+        WHERE status = 'IN_PROGRESS' AND claimed_at < {literal(log.window.end)}
+    ) WHERE greatest(s, e) >= {low} AND s < {high}"""  # noqa: S608
+    return f"WITH spans AS ({spans}), pieces AS ({PIECES.replace('{unit}', str(unit))})"
+
+
+def utilisation(log: Log, every: str, by: str | None) -> Report:
+    """Measure how much of workers' time and slots attempts took."""
+    grouping = Grouping(log, "unit", every, None)
+    assert grouping.buckets is not None  # every is given
+    buckets = grouping.buckets
+    worker = "worker, " if by == "worker" else ""
+    inner = f"""SELECT {grouping.columns}worker_id AS worker, sum(busy_us) AS busy_us,
+        sum(work_us) AS work_us FROM ({BUSY}) GROUP BY 1, 2"""  # noqa: S608
+    sql = f"""{pieces(log, unit_of(buckets))}
+    SELECT make_timestamp(bucket) AS bucket, {worker}count(*) AS workers,
+        sum(coalesce(w.slots, 1))::BIGINT AS slots, sum(busy_us)::BIGINT / 1e6 AS busy_seconds,
+        sum(work_us)::BIGINT / 1e6 AS work_seconds
+    FROM ({inner}) q LEFT JOIN workers w USING (worker)
+    GROUP BY bucket{", worker" if worker else ""} ORDER BY ALL"""  # noqa: S608
+    _check_worker(by)
+
+    def shaped(df: pl.DataFrame) -> pl.DataFrame:
+        filled = grouping.filled(("workers", "slots", "busy_seconds", "work_seconds"))
+        seconds = _seconds(log, buckets)
+        df = (df if worker else filled(df)).join(seconds, on="bucket", how="left")
+        each = pl.col("seconds")
+        return df.with_columns(
+            busy=(pl.col("busy_seconds") / (pl.col("workers") * each)).fill_nan(0),
+            utilisation=(pl.col("work_seconds") / (pl.col("slots") * each)).fill_nan(0),
+        ).drop("seconds")
+
+    return log.report(
+        "utilisation",
+        sql,
+        f"utilisation({arguments(every=every, by=by)})",
+        lambda df: _utilisation_chart(df, log.window.zone),
+        shaped,
+    )
+
+
+def _check_worker(by: str | None) -> None:
+    if by not in (None, "worker"):
+        raise BadInput(f"Utilisation is of workers, not by {by!r}.", 'Use by="worker" or None.')
+
+
+def _utilisation_chart(df: pl.DataFrame, zone: str) -> Chart:
+    if "worker" in df.columns:
+        total = df.group_by("worker").agg(pl.col("work_seconds").sum()).sort("work_seconds")
+        rows = total.reverse()
+        names, values = rows.get_column("worker").to_list(), rows.get_column("work_seconds")
+        return bars("Time in attempts", names, values.to_list(), unit="seconds")
+    shown = {
+        "busy workers": df.get_column("busy").to_list(),
+        "slots in use": df.get_column("utilisation").to_list(),
+    }
+    x = df.get_column("bucket").to_list()
+    return line("Utilisation", x, shown, unit="share", zone=zone)
+
+
+def _seconds(log: Log, buckets: Buckets) -> pl.DataFrame:
+    """Return how much of each bucket lies in the window and in the past."""
+    edges = buckets.edges()
+    low, high = log.span.start or log.span.end, min(log.window.end, log.as_of)
+    pairs = pairwise(edges)
+    seconds = [(min(end, high) - max(start, low)).total_seconds() for start, end in pairs]
+    return pl.DataFrame(
+        {
+            "bucket": pl.Series([naive(edge) for edge in edges[:-1]], dtype=pl.Datetime("us")),
+            "seconds": pl.Series(seconds, dtype=pl.Float64),
+        }
+    )
+
+
+def concurrency(log: Log, every: str) -> Report:
+    """Count how many attempts ran at once: the most, exactly, and on average."""
+    grouping = Grouping(log, "unit", every, None)
+    assert grouping.buckets is not None  # every is given
+    buckets = grouping.buckets
+    sql = f"""{pieces(log, unit_of(buckets))},
+    peaks AS ({PEAKS}), work AS (SELECT unit, sum(e - s) AS work_us FROM pieces GROUP BY unit)
+    SELECT make_timestamp(bucket) AS bucket, max(peak)::BIGINT AS peak,
+        sum(work_us)::BIGINT / 1e6 AS work_seconds
+    FROM (SELECT {grouping.columns}peak, work_us FROM peaks JOIN work USING (unit))
+    GROUP BY bucket ORDER BY bucket"""  # noqa: S608
+
+    def shaped(df: pl.DataFrame) -> pl.DataFrame:
+        full = grouping.filled(("peak", "work_seconds"))(df)
+        full = full.join(_seconds(log, buckets), on="bucket", how="left")
+        mean = (pl.col("work_seconds") / pl.col("seconds")).fill_nan(0)
+        return full.select("bucket", "peak", mean=mean)
+
+    return log.report(
+        "concurrency",
+        sql,
+        f"concurrency({arguments(every=every)})",
+        lambda df: line(
+            "Attempts at once",
+            df.get_column("bucket").to_list(),
+            {"most": df.get_column("peak").to_list(), "mean": df.get_column("mean").to_list()},
+            zone=log.window.zone,
+        ),
+        shaped,
+    )

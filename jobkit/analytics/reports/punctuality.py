@@ -1,0 +1,53 @@
+"""Whether slots were kept."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from jobkit.analytics.charts import bars
+from jobkit.analytics.report import Report
+from jobkit.text import parse_duration
+
+if TYPE_CHECKING:
+    from jobkit.analytics.log import Log
+
+
+def late(log: Log, after: str) -> Report:
+    """Count, for each job, slots in the window by how they were kept.
+
+    A slot is late when its first attempt was claimed more than `after` behind it.
+    """
+    limit = parse_duration(after) // timedelta(microseconds=1)
+    sql = f"""SELECT coalesce(j.job, '(job ' || q.job_id || ')') AS job, q.slots, q.on_time,
+        q.late, q.missed, q.skipped, q.waiting, q.late_by[1] / 1e6 AS p50,
+        q.late_by[2] / 1e6 AS p95, q.latest / 1e6 AS max
+    FROM (
+        SELECT job_id, count(*) AS slots, count(*) FILTER (us <= {limit}) AS on_time,
+            count(*) FILTER (us > {limit}) AS late,
+            count(*) FILTER (status = 'MISSED' AND us IS NULL) AS missed,
+            count(*) FILTER (status = 'SKIPPED' AND us IS NULL) AS skipped,
+            count(*) FILTER (status = 'PENDING' AND us IS NULL) AS waiting,
+            quantile_cont(us, [0.5, 0.95]) AS late_by, max(us) AS latest
+        FROM (
+            SELECT r.job_id, r.status, greatest(0, epoch_us(
+                CASE WHEN r.attempts <= 1 THEN r.claimed_at ELSE f.claimed_at END
+            ) - epoch_us(r.scheduled_for)) AS us
+            FROM (
+                SELECT job_id, run_id, status, attempts, claimed_at, scheduled_for FROM runs
+                WHERE "trigger" = 'schedule' AND {log.window.holds("scheduled_for")}
+            ) r LEFT JOIN (
+                SELECT run_id, claimed_at, 2 AS least FROM attempts WHERE attempt = 1
+            ) f ON f.run_id = r.run_id AND r.attempts >= f.least
+        ) GROUP BY job_id
+    ) q LEFT JOIN jobs j USING (job_id) ORDER BY q.late + q.missed DESC, job"""  # noqa: S608
+    return log.report(
+        "late",
+        sql,
+        f"late(after={after!r})",
+        lambda df: bars(
+            "Slots late or missed",
+            df.get_column("job").to_list(),
+            (df.get_column("late") + df.get_column("missed")).to_list(),
+        ),
+    )

@@ -1,0 +1,191 @@
+"""All copies of one database's history on this machine, and the engine that reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from jobkit.analytics.hot import Folder, State
+from jobkit.analytics.objects import Objects
+from jobkit.analytics.shapes import ATTEMPTS, RUNS
+from jobkit.analytics.snapshot import Look, Snapshot
+from jobkit.analytics.window import Window
+from jobkit.db import Database
+from jobkit.store import snapshots
+
+SKEW = timedelta(days=1)
+"""How far instants that different machines took may disagree before files are left out wrongly."""
+MEMORY = "1GB"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files and frames that hold what a window asks for."""
+
+    runs: tuple[str, ...]
+    attempts: tuple[str, ...]
+    fresh_runs: pl.DataFrame
+    fresh_attempts: pl.DataFrame
+    rows: dict[str, int]
+    """Rows of runs and of attempts in them."""
+    longest: timedelta
+    """From claim to end, of the longest attempt."""
+    missing: tuple[str, ...]
+    """Files that could not be read."""
+
+
+class Shelf:
+    """The cache of one database; threads may share it."""
+
+    def __init__(self, database: Database, cache_dir: Path) -> None:
+        self._database = database
+        self._root = cache_dir.absolute()
+        self.objects = Objects(self._root / "objects")
+        self._lock = threading.Lock()
+        self._state: State | None = None
+        self._folder: Folder | None = None
+        self._engine: Any = None
+
+    def look(self, now: datetime) -> Snapshot:
+        """Read what is new, and return the whole history as it is in this instant."""
+        with self._lock, self._database.read(takes_long=True) as connection:
+            folder = self._opened(connection)
+            known = self._state or folder.load()
+            if not all(folder.has(part) for part in known.parts):
+                known = State()  # somebody emptied the folder
+            taken = Look(connection, folder, self.objects).take(known, now)
+            if taken.state != known:
+                folder.save(taken.state)
+            self._state = taken.state
+        return taken
+
+    def _opened(self, connection: Any) -> Folder:
+        if self._folder is None:
+            identity = snapshots.marks(connection).identity
+            named = f"{identity} {self._database.name} {_inode(self._database)}"
+            key = hashlib.sha256(named.encode()).hexdigest()[:24]
+            self._folder = Folder(self._root / key)
+            self._folder.path.mkdir(parents=True, exist_ok=True)
+            self._template("runs", RUNS)
+            self._template("attempts", ATTEMPTS)
+        return self._folder
+
+    def _template(self, kind: str, schema: dict[str, Any]) -> None:
+        """Write a file without rows, which gives older files the columns that they lack."""
+        path = self._root / f"{kind}-columns.parquet"
+        half = path.with_name(f"half-{threading.get_ident()}-{path.name}")
+        pl.DataFrame(schema=schema).write_parquet(half)
+        half.replace(path)
+
+    def sources(self, snapshot: Snapshot, window: Window) -> Sources:
+        """Return what holds the rows of a window; files of the archive are fetched as needed."""
+        assert self._folder is not None  # a snapshot was taken
+        folder, state = self._folder, snapshot.state
+        files: dict[str, list[str]] = {
+            kind: [str(self._root / f"{kind}-columns.parquet")] for kind in ("runs", "attempts")
+        }
+        files["runs"] += [str(folder.runs_file(part)) for part in state.parts]
+        files["attempts"] += [str(folder.attempts_file(part)) for part in state.parts]
+        rows = {
+            "runs": snapshot.runs.height + sum(part.runs for part in state.parts),
+            "attempts": snapshot.attempts.height + sum(part.attempts for part in state.parts),
+        }
+        missing, longest = list(snapshot.lacking), state.longest
+        for listed in self._within(snapshot, window):
+            path = self.objects.fetch(listed)
+            if path is None:
+                missing.append(listed.url)
+                continue
+            files[listed.kind].append(str(path))
+            rows[listed.kind] += listed.rows
+            if listed.kind == "attempts":
+                longest = max(longest, self.objects.longest(listed, path))
+        return Sources(
+            tuple(files["runs"]),
+            tuple(files["attempts"]),
+            snapshot.runs,
+            snapshot.attempts,
+            rows,
+            timedelta(microseconds=longest),
+            tuple(dict.fromkeys(missing)),
+        )
+
+    @staticmethod
+    def _within(snapshot: Snapshot, window: Window) -> Iterator[Any]:
+        """Yield the archive's files that may hold rows of a window."""
+        ended = {row.part: row.last_at for row in snapshot.archived if row.kind == "runs"}
+        lacking = {row.part for row in snapshot.archived if row.url in snapshot.lacking}
+        for row in snapshot.archived:
+            if row.kind not in ("runs", "attempts") or row.part in lacking:
+                continue  # rows of a part that lacks a file still count as those of the tables
+            last = ended.get(row.part)
+            is_past = window.start and last is not None and last + SKEW < window.start
+            is_later = row.kind == "attempts" and row.first_at and row.first_at >= window.end
+            if row.rows and not is_past and not is_later:
+                yield row
+
+    # The engine
+
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        """Open a connection of an engine that reads files of the cache and reaches nothing else."""
+        with self._lock:
+            if self._engine is None:
+                self._engine = self._start()
+        cursor = self._engine.cursor()
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+    def _start(self) -> Any:
+        spill = self._root / "spill"
+        spill.mkdir(parents=True, exist_ok=True)
+        engine = duckdb.connect(
+            ":memory:",
+            config={
+                "memory_limit": MEMORY,
+                "temp_directory": str(spill),
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+        folder = str(self._root).replace("'", "''")
+        engine.execute(f"SET allowed_directories = ['{folder}']")
+        engine.execute("SET enable_external_access = false")
+        engine.execute("SET lock_configuration = true")
+        return engine
+
+    def close(self) -> None:
+        """End the engine."""
+        with self._lock:
+            if self._engine is not None:
+                self._engine.close()
+                self._engine = None
+
+
+class Stream:
+    """A frame as DuckDB takes it, by Arrow's C interface, without pyarrow."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self._frame = frame
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._frame.__arrow_c_stream__(requested_schema)
+
+
+def _inode(database: Database) -> int:
+    path = database.url.database if database.is_sqlite else None
+    try:
+        return Path(path).stat().st_ino if path else 0
+    except OSError:  # in memory
+        return 0

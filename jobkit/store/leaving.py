@@ -1,0 +1,171 @@
+"""Runs on their way out of the tables and back: what an archiver reads, removes and restores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from jobkit.db import JsonText, OneOf, Utc, insert_once
+from jobkit.models import attempts, output, runs
+from jobkit.states import FINAL
+
+READ_ROWS = 20_000
+READ_BYTES = 16 << 20
+Rows = Sequence[Sequence[Any]]
+
+
+def _may_leave(since: datetime, before: datetime) -> sa.ColumnElement[bool]:
+    """Whether a run ended in [since, before); what an older system left stays for ever."""
+    return sa.and_(
+        runs.c.completed_at >= since,
+        runs.c.completed_at < before,
+        runs.c.status.in_(FINAL),
+        runs.c.job_version.is_not(None),
+    )
+
+
+def first_end(connection: Connection, since: datetime) -> datetime | None:
+    """Return when the first run ended, at or after an instant, that may leave."""
+    statement = (
+        sa.select(runs.c.completed_at)
+        .where(runs.c.completed_at >= since, runs.c.job_version.is_not(None))
+        .order_by(runs.c.completed_at)
+        .limit(1)
+    )
+    first: datetime | None = connection.scalar(statement)
+    return first
+
+
+def count(
+    connection: Connection, since: datetime, before: datetime, *, without: Sequence[int] = ()
+) -> int:
+    """Count the runs that ended in [since, before) and may leave, without some that stay."""
+    counted = sa.select(sa.func.count()).select_from(runs).where(_may_leave(since, before))
+    found = connection.scalar(counted) or 0
+    if not found or not without:
+        return found
+    stay = counted.where(OneOf(runs.c.id, "of"))
+    return found - (connection.scalar(stay, {"of": list(without)}) or 0)
+
+
+def newest(connection: Connection, each: int) -> set[int]:
+    """Return the newest runs of each job, so many of each: those stay."""
+    if each == 0:
+        return set()
+    ids: set[int] = set()
+    job = connection.scalar(sa.select(sa.func.min(runs.c.job_id)))
+    # Job by job: each is one look into an index, however long the history is.
+    while job is not None:
+        ids.update(connection.scalars(_NEWEST, {"of": job, "most": each}))
+        job = connection.scalar(_FOLLOWING, {"of": job})
+    return ids
+
+
+_NEWEST = (
+    sa.select(runs.c.id)
+    .where(runs.c.job_id == sa.bindparam("of"))
+    .order_by(runs.c.id.desc())
+    .limit(sa.bindparam("most"))
+)
+_FOLLOWING = sa.select(sa.func.min(runs.c.job_id)).where(runs.c.job_id > sa.bindparam("of"))
+
+
+def read(
+    connection: Connection,
+    columns: Sequence[sa.Column[Any]],
+    since: datetime,
+    before: datetime,
+) -> Iterator[Rows]:
+    """Yield rows of runs that may leave, or of what is theirs, as the driver gives them.
+
+    In batches of 20,000 rows or 16 MB of output.
+    """
+    table = columns[0].table
+    # Raw values: instants are not made aware, nor JSON read, to be written again.
+    chosen = [sa.type_coerce(column, sa.types.NullType()) for column in columns]
+    statement = sa.select(*chosen).where(_may_leave(since, before))
+    if table is not runs:
+        statement = statement.join_from(runs, table, table.c.dispatch_id == runs.c.id)
+    result = connection.execute(statement.execution_options(stream_results=True))
+    cursor: Any = result.cursor
+    heavy = next((i for i, column in enumerate(columns) if column is output.c.text), None)
+    try:
+        if heavy is None:
+            while rows := cursor.fetchmany(READ_ROWS):
+                yield rows
+        else:
+            yield from _by_bytes(cursor, heavy)
+    finally:
+        result.close()
+
+
+def _by_bytes(cursor: Any, heavy: int) -> Iterator[Rows]:
+    gathered: list[Any] = []
+    weight = 0
+    while rows := cursor.fetchmany(100):
+        gathered += rows
+        weight += sum(len(row[heavy]) for row in rows)
+        if weight > READ_BYTES or len(gathered) >= READ_ROWS:
+            yield gathered
+            gathered, weight = [], 0
+    if gathered:
+        yield gathered
+
+
+def remove(connection: Connection, run_ids: Sequence[int]) -> int:
+    """Delete runs with their attempts and output; returns how many runs were there."""
+    connection.execute(_REMOVE_OUTPUT, {"of": list(run_ids)})
+    connection.execute(_REMOVE_ATTEMPTS, {"of": list(run_ids)})
+    return connection.execute(_REMOVE_RUNS, {"of": list(run_ids)}).rowcount
+
+
+_REMOVE_OUTPUT = output.delete().where(OneOf(output.c.dispatch_id, "of"))
+_REMOVE_ATTEMPTS = attempts.delete().where(OneOf(attempts.c.dispatch_id, "of"))
+_REMOVE_RUNS = runs.delete().where(OneOf(runs.c.id, "of"))
+
+
+def bring_back(
+    connection: Connection, table: sa.Table, names: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert archived rows under their old ids; those that are there stay as they are.
+
+    Instants are naive UTC and JSON is text, as the files hold them.
+    """
+    made = [dict(zip(names, row, strict=True)) for row in rows]
+    instants = [name for name in names if isinstance(table.c[name].type, Utc)]
+    for row in made:
+        for name in instants:
+            if row[name] is not None:
+                row[name] = row[name].replace(tzinfo=UTC)
+    insert_once(connection, _as_kept(table), made)
+
+
+def present(connection: Connection, run_ids: Sequence[int]) -> set[int]:
+    """Return those of these runs that are in the table."""
+    return set(connection.scalars(_PRESENT, {"of": list(run_ids)}))
+
+
+_PRESENT = sa.select(runs.c.id).where(OneOf(runs.c.id, "of"))
+
+
+@cache
+def _as_kept(table: sa.Table) -> sa.Table:
+    """Return a table whose JSON columns take text as it is."""
+    columns = [
+        sa.Column(column.name, sa.Text() if isinstance(column.type, JsonText) else column.type)
+        for column in table.c
+    ]
+    return sa.Table(table.name, sa.MetaData(), *columns)
+
+
+def is_running_since(connection: Connection, claimed_before: datetime) -> bool:
+    """Whether a run is in progress that was claimed before an instant."""
+    statement = sa.select(runs.c.id).where(
+        runs.c.status == "IN_PROGRESS", runs.c.claimed_at < claimed_before
+    )
+    return connection.execute(statement.limit(1)).first() is not None
