@@ -1,4 +1,4 @@
-"""Adjustment: a workload with something changed: when jobs come, how long they take, where; pure."""
+"""Adjustment: a workload with something changed about its jobs; pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jobkit.errors import BadInput
 from jobkit.schedule import Schedule
 
 _COLUMNS = ("at", "seconds", "lane", "queue", "priority", "overlap", "job", "slot")
+_INSTANT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,11 @@ class _Edit:
         )
         more = {name: own[name] for name in ("job", "slot", "jobs", "queues") if name in own}
         order = self._load.order
-        if "at" in own or self._gone:
-            kept: Any = (run for run in range(len(arrivals.at)) if run not in self._gone)
-            order = sorted(kept, key=arrivals.at.__getitem__)
+        if self._gone:
+            new = range(len(self._load.arrivals.at), len(arrivals.at))
+            order = [run for run in (*order, *new) if run not in self._gone]
+        elif len(arrivals.at) > len(self._load.arrivals.at):
+            order = [*order, *range(len(self._load.arrivals.at), len(arrivals.at))]
         return replace(self._load, arrivals=arrivals, order=order, **more)
 
     def _own(self, column: str) -> Any:
@@ -160,7 +163,7 @@ class _Edit:
         else:
             lane = ALONE if rule.overlap == "allow" else max(columns[2], default=-1) + 1
             queue, priority = self._queue(rule.queue), rule.priority
-        instants = list(schedule.slots(load.start - timedelta(microseconds=1), self._end()))
+        instants = list(schedule.slots(load.start - _INSTANT, self._end() - _INSTANT))
         models = islice(cycle(sample or [-1]), len(instants))
         made = []
         for instant, model in zip(instants, models, strict=True):

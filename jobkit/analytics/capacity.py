@@ -135,6 +135,7 @@ class Study:
         self.teams = tuple(teams)
         """The workers that are there."""
         self._zone = zone
+        self._orders: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         self.observed_p95 = observed_p95
         """The wait that was recorded."""
 
@@ -236,9 +237,17 @@ class Study:
 
     def _outcome(self, load: Workload, teams: Sequence[Team]) -> Outcome:
         crews = [_crew(team, load.queues) for team in teams]
-        order = in_order(load.arrivals, load.order, crews)
+        order = self._order(load, crews)
         found: Replayed = replay(load.arrivals, order, crews)
         return Outcome(found, figures(load, order, crews, found))
+
+    def _order(self, load: Workload, crews: Sequence[Crew]) -> list[int]:
+        if load is not self.load:
+            return in_order(load.arrivals, load.order, crews)
+        served = tuple(crew.queues for crew in crews)
+        if served not in self._orders:  # a slider of workers asks for the same again
+            self._orders[served] = in_order(load.arrivals, load.order, crews)
+        return self._orders[served]
 
 
 def _crew(team: Team, queues: Sequence[str]) -> Crew:

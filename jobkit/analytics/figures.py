@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from jobkit.analytics.queueing import Crew, Replayed
 from jobkit.analytics.workload import Workload
-from jobkit.expectation import quantile
 from jobkit.text import duration
 
 LATE_SECONDS = 60.0
@@ -56,25 +57,24 @@ def figures(
     load: Workload, order: Sequence[int], crews: Sequence[Crew], found: Replayed
 ) -> Figures:
     """Add up what became of a workload's runs."""
-    waits, zeros = waits_of(load, found)
-    late = sorted(
-        began - slot
-        for began, slot in zip(found.start, load.slot, strict=True)
-        if began >= 0 and slot == slot
-    )
+    began = pl.Series(found.start, dtype=pl.Float64)
+    started = began >= 0
+    waits = (began - load.at_series).filter(started)
+    if found.rewaits:
+        waits = waits.extend(pl.Series([wait for _, wait in found.rewaits], dtype=pl.Float64))
+    late = (began - load.slot_series).filter(started & load.slot_series.is_not_nan())
     slots = sum(crew.slots for crew in crews)
-    count = len(waits) + zeros
     return Figures(
         slots=slots,
         runs=len(order),
-        started=len(found.start) - found.start.count(-1.0),
-        wait_p50=_quantile(waits, zeros, 0.5),
-        wait_p95=_quantile(waits, zeros, 0.95),
-        wait_p99=_quantile(waits, zeros, 0.99),
-        wait_max=waits[-1] if waits else 0.0,
-        wait_mean=sum(waits) / count if count else 0.0,
-        late=sum(1 for seconds in late if seconds > LATE_SECONDS),
-        lateness_p95=quantile(late, 0.95) if late else 0.0,
+        started=int(started.sum()),
+        wait_p50=_quantile(waits, 0.5),
+        wait_p95=_quantile(waits, 0.95),
+        wait_p99=_quantile(waits, 0.99),
+        wait_max=_quantile(waits, 1),
+        wait_mean=float(waits.mean() or 0.0),  # type: ignore[arg-type]
+        late=int((late > LATE_SECONDS).sum()),
+        lateness_p95=_quantile(late, 0.95),
         skipped=len(found.skipped),
         queued_behind=len(set(found.waited_for_lane)),
         missed=len(found.missed),
@@ -82,24 +82,5 @@ def figures(
     )
 
 
-def waits_of(load: Workload, found: Replayed) -> tuple[list[float], int]:
-    """Return the waits of all attempts that waited, in order, and how many did not."""
-    pairs = zip(found.start, load.arrivals.at, strict=True)
-    waits = [began - came for began, came in pairs if began > came]
-    waits += [wait for _, wait in found.rewaits if wait > 0]
-    waits.sort()
-    attempts = len(found.start) - found.start.count(-1.0) + len(found.rewaits)
-    return waits, attempts - len(waits)
-
-
-def _quantile(waits: Sequence[float], zeros: int, share: float) -> float:
-    """Return a quantile of ordered waits before which there are so many zeros."""
-    count = len(waits) + zeros
-    if not count:
-        return 0.0
-    place = (count - 1) * share
-    below = int(place)
-    low = waits[below - zeros] if below >= zeros else 0.0
-    above = min(below + 1, count - 1)
-    high = waits[above - zeros] if above >= zeros else 0.0
-    return low + (high - low) * (place - below)
+def _quantile(values: pl.Series, share: float) -> float:
+    return float(values.quantile(share, "linear") or 0.0)

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
-from itertools import compress
+from itertools import compress, pairwise
 from math import inf
 
 ALONE = -1
@@ -85,16 +85,25 @@ def in_order(runs: Arrivals, among: Sequence[int], crews: Sequence[Crew]) -> lis
 
     Those of one instant, as one tick makes them, are in the order in which workers take them.
     """
+    order = sorted(among, key=runs.at.__getitem__)
     rank: dict[int, int] = {}
     for crew in crews:
         for place, queue in enumerate(crew.queues):
             rank.setdefault(queue, place)
-    span = 2 * max((abs(priority) for priority in set(runs.priority)), default=0) + 1
-    steps = {queue: rank.get(queue, len(rank)) * span for queue in set(runs.queue)}
-    urgency = [steps[queue] - more for queue, more in zip(runs.queue, runs.priority, strict=True)]
-    if len(set(urgency)) > 1:
-        among = sorted(among, key=urgency.__getitem__)
-    return sorted(among, key=runs.at.__getitem__)
+
+    def urgency(run: int) -> tuple[int, int]:
+        return rank.get(runs.queue[run], len(rank)), -runs.priority[run]
+
+    at = [runs.at[run] for run in order]
+    same = [place for place, (one, next_) in enumerate(pairwise(at)) if one == next_]
+    until = 0
+    for place in same:
+        if place >= until:
+            until = place + 2
+            while until < len(at) and at[until] == at[place]:
+                until += 1
+            order[place:until] = sorted(order[place:until], key=urgency)
+    return order
 
 
 def replay(runs: Arrivals, order: Sequence[int], crews: Sequence[Crew]) -> Replayed:  # noqa: C901

@@ -46,6 +46,8 @@ class Simulation:
     _after: Outcome = field(repr=False)
     observed_p95: float | None = None
     """The 95th percentile of the waits that were recorded, to compare `before.wait_p95` with."""
+    cell: str = field(default="", repr=False)
+    """Python that gives the same figures in a fresh kernel."""
 
     @property
     def before(self) -> Figures:

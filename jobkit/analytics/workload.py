@@ -14,6 +14,8 @@ from functools import cached_property
 from math import nan
 from statistics import median
 
+import polars as pl
+
 from jobkit.analytics.queueing import ALONE, Arrivals
 from jobkit.states import CAUGHT_UP
 
@@ -75,7 +77,7 @@ class Workload:
     """How long the window is."""
     arrivals: Arrivals
     order: list[int]
-    """The runs in the order of their arrival."""
+    """The runs that come: in the order of their arrival, where no change has moved any."""
     jobs: list[str]
     job: list[int]
     """Of each run its job, as a place in `jobs`."""
@@ -85,6 +87,16 @@ class Workload:
     rules: Mapping[str, Rule]
     left_out: Mapping[str, int] = field(default_factory=dict)
     """Recorded runs that are not replayed: why, and how many."""
+
+    @cached_property
+    def at_series(self) -> pl.Series:
+        """When each run was made."""
+        return pl.Series(self.arrivals.at, dtype=pl.Float64)
+
+    @cached_property
+    def slot_series(self) -> pl.Series:
+        """The slot of each run; NaN for one that has none."""
+        return pl.Series(self.slot, dtype=pl.Float64)
 
     @cached_property
     def of_job(self) -> dict[str, list[int]]:
