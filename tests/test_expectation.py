@@ -14,9 +14,12 @@ import pytest
 
 from jobkit import cli, verify
 from jobkit.errors import BadInput
+from jobkit.executors.process import Outcome
 from jobkit.expectation import LEAST, MOST, Expectation, expectation, quantile
+from jobkit.worker.attempt import Attempt, Order
 from jobkit.worker.claiming import Claiming
 from tests.stage import MONDAY, Stage
+from tests.test_portal import body, open_portal, words
 
 MINUTE = timedelta(minutes=1)
 NINE_MINUTES = [540.0 + second for second in range(-30, 31)]
@@ -239,6 +242,28 @@ def test_jobkit_show_tells_what_is_unusual(
     assert "usually 9 min (p50)" in said("job", "show", "sales")
 
 
+def test_the_portal_shows_the_expected_end_and_what_is_unusual(stage: Stage) -> None:
+    stage.job(timeout="auto")
+    for _ in range(LEAST):
+        succeed(stage, 600)
+    short = succeed(stage, 4)
+    run = stage.kit.submit("sales")
+    stage.claim_one()
+    client = open_portal(stage.kit)
+    stage.clock.turn(4 * MINUTE)
+    assert "Expected end about 2026-03-02 07:30:04 UTC, in 6 min" in words(
+        body(client, f"/runs/{run.id}")
+    )
+    stage.clock.turn(40 * MINUTE)
+    assert "unusually long: 44 min" in words(body(client, f"/runs/{run.id}"))
+    assert "4 s, usually 10 min (p50 of 8 successes): did it read anything?" in words(
+        body(client, f"/runs/{short}")
+    )
+    shown = words(body(client, "/jobs/sales"))
+    assert "Timeout auto, 30 min = max(3 x p95 10 min, p99 10 min + 5 min) of 9 successes" in shown
+    assert "Takes usually 10 min (p50)" in shown
+
+
 # timeout="auto"
 
 
@@ -282,3 +307,28 @@ def test_a_job_with_a_timeout_of_its_own_asks_nothing(stage: Stage) -> None:
     claiming = Claiming(stage.kit.database, stage.kit.settings, "w1")
     (order,) = claiming.take("default", 1)
     assert order.usual is None
+
+
+@pytest.mark.parametrize(
+    ("definition", "usual", "timeout"),
+    [
+        ({"timeout_seconds": 60.0}, None, MINUTE),
+        ({}, None, 10 * MINUTE),
+        ({"timeout_policy": "auto"}, expectation([3600.0] * 8), timedelta(hours=3)),
+        # Nothing is known yet: long enough to learn, and no attempt is for ever.
+        ({"timeout_policy": "auto"}, expectation([3600.0] * 7), timedelta(days=1)),
+    ],
+)
+def test_an_attempt_may_take_as_long_as_its_job_says_or_as_is_usual(
+    stage: Stage, definition: dict[str, Any], usual: Expectation | None, timeout: timedelta
+) -> None:
+    stage.job()
+    stage.kit.submit("sales")
+    order = Order(stage.claim_one(), definition, MINUTE, 0.0, usual)
+    settings: Any = stage.kit.settings
+    attempt = Attempt(order, None, settings, stage.clock, None)  # type: ignore[arg-type]
+    assert attempt._timeout == timeout
+    said = attempt._explain(Outcome("timeout", None))
+    assert said.startswith(f"ended at its timeout of {timeout.total_seconds():g} s")
+    if usual is not None and usual.is_known:
+        assert said.endswith(": 3 h = max(3 x p95 1 h, p99 1 h + 5 min) of 8 successes")
