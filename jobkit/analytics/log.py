@@ -9,11 +9,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from jobkit import text
-from jobkit.analytics import fence, recorded, views
+from jobkit.analytics import fence, recorded, scan, views
 from jobkit.analytics.capacity import Needed, Study, Suggestions
 from jobkit.analytics.report import Draw, Report
 from jobkit.analytics.reports import comparison, faults, flow, punctuality, times
@@ -261,6 +262,16 @@ class Log:
         other = Log(self.shelf, window, self._now, self._opening)
         other.__dict__["snapshot"] = self.snapshot
         return other
+
+    def scan(self, view: str = "attempts") -> pl.LazyFrame:
+        """Return a view as a polars LazyFrame over the files, so that only what is used is read."""
+        if view not in ("runs", "attempts"):
+            raise BadInput(f"{view!r} cannot be scanned.", 'Use "runs" or "attempts", or sql().')
+        return scan.view(view, self.snapshot, self.sources, self.window)
+
+    def as_local(self, instant: datetime) -> datetime:
+        """Return an instant in the window's zone."""
+        return instant.astimezone(ZoneInfo(self.window.zone))
 
     def cell(self, call: str) -> str:
         """Return Python that asks again in a fresh kernel."""

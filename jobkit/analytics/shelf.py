@@ -129,7 +129,12 @@ class Shelf:
                 continue  # rows of a part that lacks a file still count as those of the tables
             last = ended.get(row.part)
             is_past = window.start and last is not None and last + SKEW < window.start
-            is_later = row.kind == "attempts" and row.first_at and row.first_at >= window.end
+            is_later = (
+                window.start
+                and row.kind == "attempts"
+                and row.first_at
+                and row.first_at >= window.end
+            )
             if row.rows and not is_past and not is_later:
                 yield row
 
@@ -157,6 +162,7 @@ class Shelf:
                 "temp_directory": str(spill),
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
+                "python_enable_replacements": False,
             },
         )
         folder = str(self._root).replace("'", "''")

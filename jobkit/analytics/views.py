@@ -177,8 +177,10 @@ def _runs(sources: Sources, window: Window, joins: frozenset[str]) -> str:
 
 def _run_rows(sources: Sources, window: Window) -> str:
     """Return SQL for the runs of a window: from slot or making to end they touch it."""
-    made = f"least(created_at, scheduled_for) < {literal(window.end)}"
-    ended = "TRUE" if window.start is None else f"completed_at >= {literal(window.start)}"
+    made = ended = "TRUE"  # of the whole history all, whatever a clock says that is ahead
+    if window.start is not None:
+        made = f"least(created_at, scheduled_for) < {literal(window.end)}"
+        ended = f"completed_at >= {literal(window.start)}"
     return _rows(sources.runs, "fresh_runs", _run_columns(), f"{ended} AND {made}") + (
         f" WHERE (completed_at IS NULL OR {ended}) AND {made}"
     )
@@ -200,10 +202,11 @@ def _attempts(sources: Sources, window: Window, joins: frozenset[str]) -> str:
 
 def _attempt_rows(sources: Sources, window: Window) -> str:
     """Return SQL for the attempts of a window: from claim to end they touch it."""
-    touches = f"claimed_at < {literal(window.end)}"
+    touches = "TRUE"
     if window.start is not None:
         start = literal(window.start)
         earliest = literal(window.start - sources.longest)
+        touches = f"claimed_at < {literal(window.end)}"
         touches += f" AND greatest(claimed_at, finished_at) >= {start} AND claimed_at >= {earliest}"
     names = [made.removeprefix("a.") for made, _ in ATTEMPTS.values() if made.startswith("a.")]
     return _rows(sources.attempts, "fresh_attempts", ", ".join(names), touches) + (

@@ -25,7 +25,8 @@ def _question(window: Window) -> str:
         SELECT job_id, count(*) AS attempts, count(*) FILTER (status IN {FAULTS}) AS failures,
             quantile_cont(epoch_us(finished_at) - epoch_us(started_at), [0.5, 0.95])
                 FILTER (status = 'SUCCESS') AS took,
-            quantile_cont(greatest(0, epoch_us(claimed_at) - epoch_us(queued_at)), 0.95) AS wait
+            quantile_cont(greatest(0, epoch_us(claimed_at) - epoch_us(queued_at)), 0.95)
+                FILTER (queued_at IS NOT NULL) AS wait
         FROM attempts WHERE {window.holds("finished_at")} GROUP BY job_id
     ) q LEFT JOIN jobs j USING (job_id) ORDER BY job"""  # noqa: S608
 

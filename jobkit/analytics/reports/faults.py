@@ -33,8 +33,8 @@ FROM (
         || regexp_extract(frame, ' in (.+)$', 1), '') AS place
     FROM (
         SELECT *, coalesce(
-            list_filter(frames, f -> contains(f, script || '", line'))[-1],
-            list_filter(frames, f -> NOT regexp_matches(f, '{THEIRS}'))[-1]
+            list_filter(frames, lambda f: contains(f, script || '", line'))[-1],
+            list_filter(frames, lambda f: NOT regexp_matches(f, '{THEIRS}'))[-1]
         ) AS frame
         FROM (
             SELECT f.*, regexp_extract(script_path, '[^/\\]*$') AS script, {FRAMES} AS frames,

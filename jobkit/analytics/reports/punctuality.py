@@ -30,15 +30,16 @@ def late(log: Log, after: str) -> Report:
             count(*) FILTER (status = 'PENDING' AND us IS NULL) AS waiting,
             quantile_cont(us, [0.5, 0.95]) AS late_by, max(us) AS latest
         FROM (
-            SELECT r.job_id, r.status, greatest(0, epoch_us(
-                CASE WHEN r.attempts <= 1 THEN r.claimed_at ELSE f.claimed_at END
-            ) - epoch_us(r.scheduled_for)) AS us
+            SELECT job_id, status, CASE WHEN claimed_at IS NOT NULL THEN
+                greatest(0, epoch_us(claimed_at) - epoch_us(scheduled_for)) END AS us
+            FROM (SELECT r.job_id, r.status, r.scheduled_for,
+                CASE WHEN r.attempts <= 1 THEN r.claimed_at ELSE f.claimed_at END AS claimed_at
             FROM (
                 SELECT job_id, run_id, status, attempts, claimed_at, scheduled_for FROM runs
                 WHERE "trigger" = 'schedule' AND {log.window.holds("scheduled_for")}
             ) r LEFT JOIN (
                 SELECT run_id, claimed_at, 2 AS least FROM attempts WHERE attempt = 1
-            ) f ON f.run_id = r.run_id AND r.attempts >= f.least
+            ) f ON f.run_id = r.run_id AND r.attempts >= f.least)
         ) GROUP BY job_id
     ) q LEFT JOIN jobs j USING (job_id) ORDER BY q.late + q.missed DESC, job"""  # noqa: S608
     return log.report(

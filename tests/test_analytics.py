@@ -1,0 +1,185 @@
+"""Reports equal what plain Python finds in the rows, be they in the tables, archived, or both."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from jobkit.analytics.log import Log
+from jobkit.analytics.report import Report
+from jobkit.kit import Kit
+from tests import figures
+from tests.archives import NOW, live
+from tests.figures import Facts
+
+PLACES = ("hot", "mixed", "cold")
+ZONE = "Europe/Paris"
+DAYS = timedelta(days=45)
+
+
+@pytest.fixture(params=PLACES)
+def story(kit: Kit, tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Log, Facts]:
+    """A log of 45 days of a generated history, which is archived in part, and its rows."""
+    live(kit, attempts=900)
+    facts = figures.read(kit, NOW - DAYS, NOW)
+    if request.param != "hot":
+        kit.log("1d").snapshot  # noqa: B018 - what is archived was in the cache before
+        before = NOW - timedelta(days=20) if request.param == "mixed" else NOW
+        kit.archive.run(before, str(tmp_path / "archive"))
+    return kit.log((NOW - DAYS, NOW), tz=ZONE), facts
+
+
+def rows(report: Report, *keys: str) -> dict[Any, dict[str, Any]]:
+    assert report.missing == ()
+    return {
+        tuple(row[key] for key in keys) if len(keys) > 1 else row[keys[0]]: row
+        for row in report.df.to_dicts()
+    }
+
+
+def close(found: dict[Any, dict[str, Any]], wanted: dict[Any, dict[str, Any]]) -> None:
+    assert set(found) == set(wanted)
+    for key, figures_ in wanted.items():
+        for name, value in figures_.items():
+            assert found[key][name] == pytest.approx(value, rel=1e-9, abs=1e-9), (key, name)
+
+
+@pytest.mark.parametrize("every", ["1h", "6h", "1d"])
+def test_throughput_over_time(story: tuple[Log, Facts], every: str) -> None:
+    log, facts = story
+    starts = figures.edges(facts, every, ZONE)
+    found = rows(log.throughput(every=every), "bucket")
+    assert list(found) == starts
+    wanted = figures.throughput(facts, lambda run: figures.in_bucket(run.completed_at, starts))
+    close({at: row for at, row in found.items() if row["ended"]}, wanted)
+
+
+def test_throughput_by_job_and_hour_of_the_day(story: tuple[Log, Facts]) -> None:
+    log, facts = story
+    by_job = figures.throughput(facts, lambda run: facts.jobs[run.job_id])
+    close(rows(log.throughput(every=None, by="job"), "job"), by_job)
+    hours = figures.throughput(facts, lambda run: log.as_local(run.completed_at).hour)
+    close(rows(log.throughput(every=None, by="hour"), "hour"), hours)
+    queues = figures.throughput(facts, lambda run: run.queue)
+    close(rows(log.throughput(every=None, by="queue"), "queue"), queues)
+
+
+def test_durations_by_job_and_by_day(story: tuple[Log, Facts]) -> None:
+    log, facts = story
+    close(rows(log.durations(), "job"), figures.durations(facts, lambda a: facts.jobs[a.job_id]))
+    starts = figures.edges(facts, "1d", ZONE)
+    found = rows(log.durations(by=None, every="1d"), "bucket")
+    wanted = figures.durations(facts, lambda a: figures.in_bucket(a.finished_at, starts))
+    close({at: row for at, row in found.items() if row["attempts"]}, wanted)
+
+
+def test_queue_wait_by_queue_worker_and_day(story: tuple[Log, Facts]) -> None:
+    log, facts = story
+    queues = {run.id: run.queue for run in facts.runs}
+    close(
+        rows(log.queue_wait(by="queue", every=None), "queue"),
+        figures.queue_wait(facts, lambda a: queues[a.dispatch_id]),
+    )
+    by_worker = figures.queue_wait(facts, lambda a: a.worker_id)
+    close(rows(log.queue_wait(by="worker", every=None), "worker"), by_worker)
+    starts = figures.edges(facts, "1d", ZONE)
+    found = rows(log.queue_wait(by="worker", every="1d"), "bucket", "worker")
+    wanted = figures.queue_wait(
+        facts, lambda a: (figures.in_bucket(a.claimed_at, starts), a.worker_id)
+    )
+    close(found, wanted)
+
+
+def test_the_share_of_failures(story: tuple[Log, Facts]) -> None:
+    log, facts = story
+    starts = figures.edges(facts, "1d", ZONE)
+
+    def day(row: Any) -> datetime:
+        return figures.in_bucket(row.finished_at or row.claimed_at, starts)
+
+    found = rows(log.failures(every="1d"), "bucket")
+    got = {at: (row["attempts"], row["failures"]) for at, row in found.items() if row["attempts"]}
+    assert got == figures.failure_rate(facts, day)
+    total = sum(failed for _, failed in got.values())
+    assert log.failures().df.get_column("failures").sum() == total > 0
+
+
+def test_utilisation_counts_overlaps_once_and_slots_each(story: tuple[Log, Facts]) -> None:
+    log, facts = story
+    starts = [*figures.edges(facts, "6h", ZONE), facts.end]
+    spans = figures.spans(facts, log.as_of)
+    fleet = rows(log.utilisation(every="6h"), "bucket")
+    single = rows(log.utilisation(every="6h", by="worker"), "bucket", "worker")
+    peaks = rows(log.concurrency(every="6h"), "bucket")
+    seen = 0
+    for low, high in pairwise(starts):
+        workers, peak = figures.busy(spans, low, high)
+        seconds = (high - max(low, facts.start)).total_seconds()
+        work = sum(item[1] for item in workers.values())
+        assert peaks[low]["peak"] == peak, low
+        assert peaks[low]["mean"] == pytest.approx(work / seconds)
+        assert fleet[low]["busy_seconds"] == pytest.approx(sum(i[0] for i in workers.values()))
+        assert fleet[low]["work_seconds"] == pytest.approx(work)
+        for worker, (union, total) in workers.items():
+            row = single[low, worker]
+            assert row["busy"] == pytest.approx(union / seconds)
+            assert row["utilisation"] == pytest.approx(total / seconds / facts.slots.get(worker, 1))
+            seen += 1
+    assert seen > 50
+
+
+def test_lateness_retries_and_flaky_jobs(story: tuple[Log, Facts]) -> None:
+    log, facts = story
+    names = ("slots", "on_time", "late", "missed", "skipped", "waiting")
+    got = {row["job"]: tuple(row[n] for n in names) for row in log.late().df.to_dicts()}
+    assert got == figures.late(facts, 60)
+    names = ("runs", "attempts", "retried", "recovered", "gave_up", "lost")
+    got = {row["job"]: tuple(row[n] for n in names) for row in log.retries().df.to_dicts()}
+    assert got == figures.retries(facts)
+    got = {row["job"]: (row["runs"], row["flaky"]) for row in log.flakiest(1000).df.to_dicts()}
+    assert got == figures.flaky(facts)
+
+
+def test_the_slowest_attempts_and_what_changed(story: tuple[Log, Facts]) -> None:
+    log, facts = story
+    found = [(row["run_id"], row["seconds"]) for row in log.slowest(15).df.to_dicts()]
+    assert found == figures.slowest(facts, 15)
+    before = Facts(
+        facts.jobs, facts.runs, facts.attempts, facts.slots, NOW - DAYS - timedelta(7), NOW - DAYS
+    )
+    compared = rows(log.compare("7d"), "job")
+    then = figures.durations(before, lambda a: facts.jobs[a.job_id])
+    now = figures.durations(facts, lambda a: facts.jobs[a.job_id])
+    for job, row in compared.items():
+        assert row["p50"] == (pytest.approx(now[job]["p50"]) if job in now else None)
+        assert row["p50_before"] == (pytest.approx(then[job]["p50"]) if job in then else None)
+
+
+def test_views_hold_the_rows_that_touch_the_window(story: tuple[Log, Facts]) -> None:
+    log, facts = story
+    counted = log.sql("SELECT count(*) AS n FROM runs").df.item()
+    assert counted == sum(
+        min(r.created_at, r.scheduled_for or r.created_at) < facts.end
+        and (r.completed_at is None or r.completed_at >= facts.start)
+        for r in facts.runs
+    )
+    found = log.sql("SELECT attempt_id, job, queue FROM attempts ORDER BY 1").df
+    assert found.get_column("attempt_id").to_list() == sorted(
+        a.id
+        for a in facts.attempts
+        if a.claimed_at < facts.end and max(a.claimed_at, a.finished_at) >= facts.start
+    )
+    assert found.null_count().sum_horizontal().item() == 0
+
+
+def test_a_lazy_frame_holds_the_same_as_a_view(story: tuple[Log, Facts]) -> None:
+    log, _ = story
+    for view, key in (("attempts", "attempt_id"), ("runs", "run_id")):
+        lazy = log.scan(view).collect().sort(key)
+        asked = log.sql(f"SELECT * FROM {view} ORDER BY {key}").df
+        assert_frame_equal(lazy.select(asked.columns), asked, rel_tol=1e-12)
