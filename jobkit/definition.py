@@ -151,7 +151,6 @@ def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
         "params": ("params", params_column),
         "queue": ("queue", _queue),
         "priority": ("priority", lambda value: _whole("priority", value, -10_000, 10_000)),
-        "timeout": ("timeout_seconds", lambda value: seconds("timeout", value)),
         "retries": ("max_retries", lambda value: _whole("retries", value, 0, 1000)),
         "retry_delay": ("retry_delay_seconds", lambda value: seconds("retry_delay", value, 0)),
         "misfire": ("misfire_policy", lambda value: _word("misfire", value, MISFIRE_POLICIES)),
@@ -169,11 +168,20 @@ def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
             lambda value: _word("on_worker_lost", value, LOST_POLICIES),
         ),
     }
-    return {
+    columns = {
         column: read(given[keyword])
         for keyword, (column, read) in readers.items()
         if given.get(keyword) is not None
-    } | execution.columns(given)
+    }
+    return columns | _timeout_columns(given.get("timeout")) | execution.columns(given)
+
+
+def _timeout_columns(value: timedelta | str | float | None) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if value == "auto":
+        return {"timeout_seconds": None, "timeout_policy": "auto"}
+    return {"timeout_seconds": seconds("timeout", value), "timeout_policy": None}
 
 
 def params_column(params: Mapping[str, Any]) -> dict[str, Any]:

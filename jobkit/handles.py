@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
     from jobkit.analytics.comparison import Changes
+    from jobkit.expectation import Expectation
     from jobkit.kit import Kit
 
 
@@ -43,6 +44,8 @@ class Job:
     is_active: bool
     next_run: datetime | None
     timeout: timedelta | None
+    timeout_policy: str | None
+    """`auto`: by what its attempts usually take."""
     max_retries: int
     retry_delay: timedelta
     misfire_policy: str
@@ -90,6 +93,10 @@ class Job:
     def runs(self, limit: int = 20) -> list[Run]:
         """Return the job's runs, the newest first."""
         return self._kit.runs(job=self.name, limit=limit)
+
+    def expectation(self, **params: Any) -> Expectation:
+        """Return how long it usually takes, with these parameters over its own if given."""
+        return self._kit.expectation(self.name, params or None)
 
     def versions(self) -> list[Version]:
         """Return the definition's versions, the newest first."""
@@ -213,6 +220,10 @@ class Run:
     def artifacts(self, attempt: int | None = None) -> list[Artifact]:
         """Return the files that its attempts left, or one of them."""
         return self._kit.artifacts(self.id, attempt)
+
+    def expectation(self) -> Expectation:
+        """Return what is usual, the expected end while it runs, and what is unusual about it."""
+        return self._kit.expectation_of(self)
 
     def result(self) -> Any:
         """Return the result of the last attempt: JSON, or the DataFrame of `result.parquet`.

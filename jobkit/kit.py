@@ -26,6 +26,7 @@ from jobkit.clock import SystemClock
 from jobkit.db import Database
 from jobkit.errors import BadInput, CannotStart, JobFailed, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
+from jobkit.expectation import Expectation
 from jobkit.handles import (
     Artifact,
     Attempt,
@@ -45,7 +46,7 @@ from jobkit.handles import (
 )
 from jobkit.settings import Settings
 from jobkit.states import RUN_STATUSES
-from jobkit.store import definitions, history, keepsakes, manifest, requests, workers
+from jobkit.store import definitions, history, keepsakes, manifest, requests, successes, workers
 from jobkit.store.definitions import Author, schedule_of
 from jobkit.verify import Finding
 from jobkit.wakeups import Watch, notify
@@ -170,6 +171,7 @@ class Kit:
         `every`, `hourly`, `daily`, `weekly`, `monthly`, `at`; none for a job that runs on demand.
         Also `tz`, `starts_at`, `ends_at`, `params`, `queue`, `priority`, `timeout`, `retries`,
         `retry_delay`, `misfire`, `misfire_window`, `overlap`, `start_deadline`, `on_worker_lost`.
+        `timeout="auto"`: by what its attempts usually take, see `Expectation.timeout`.
         How it is executed: `kind` (by the target's suffix if not given), `source` (its text, which
         the job then carries; `target` only names it), `python` (an interpreter or the folder of a
         virtual environment), `memory`, `nice`, `cwd`, `env_vars`, `secrets`, `isolation`.
@@ -552,6 +554,30 @@ class Kit:
             )
             notify(connection)
         return made
+
+    # What is usual
+
+    def expectation(self, job: str, params: Mapping[str, Any] | None = None) -> Expectation:
+        """Return how long a job usually takes, from its last 200 successes.
+
+        `params`: of runs only that had these over the job's own, where 8 of them succeeded.
+        """
+        checked = None if params is None else definition.params_column(params)
+        with self.database.read() as connection:
+            row = definitions.by_name(connection, job)
+            wanted = None if checked is None else {**(row.params or {}), **checked}
+            return successes.usual(connection, row.id, params=wanted)
+
+    def expectation_of(self, run: Run) -> Expectation:
+        """Return what was usual when a run's last attempt began, and what is unusual about it."""
+        with self.database.read() as connection:
+            usual = successes.usual(
+                connection, run.job_id, params=run.params or {}, before=run.claimed_at
+            )
+        took = run.duration
+        if run.is_running and run.claimed_at is not None:
+            took = max(self.clock.now() - run.claimed_at, timedelta(0))
+        return usual.about(run.status, run.claimed_at, took)
 
     # Workers and numbers
 

@@ -19,6 +19,7 @@ from jobkit.states import (
     LOST_POLICIES,
     OVERLAP_POLICIES,
     RUN_STATUSES,
+    TIMEOUT_POLICIES,
     TRIGGERS,
     WORKER_STATUSES,
 )
@@ -66,6 +67,7 @@ class ScheduledJob(Table, table=True):
         words("overlap_policy", OVERLAP_POLICIES),
         words("on_worker_lost", LOST_POLICIES),
         words("isolation", ISOLATIONS),
+        words("timeout_policy", TIMEOUT_POLICIES),
         {"sqlite_autoincrement": True},
     )
 
@@ -94,6 +96,8 @@ class ScheduledJob(Table, table=True):
     priority: int = 0
     """Higher goes first."""
     timeout_seconds: float | None = None
+    timeout_policy: str | None = None
+    """`auto`: by what its attempts usually take; `timeout_seconds` is then NULL."""
     max_retries: int = 3
     retry_delay_seconds: float = 30
     misfire_policy: str = "latest"

@@ -29,6 +29,7 @@ TRIGGERS = ("schedule", "manual", "backfill", "retry")
 OVERLAP_POLICIES = ("skip", "queue", "queue_all", "replace", "allow")
 LOST_POLICIES = ("retry", "fail")
 ISOLATIONS = ("warm", "fresh")
+TIMEOUT_POLICIES = ("auto",)
 
 LONGEST_DELAY = timedelta(hours=1)
 MOST_LOST = 3

@@ -34,6 +34,7 @@ def show(name: str) -> str:
         runs=job.runs(30),
         slots=job.next(5) if job.is_active else [],
         versions=job.versions(),
+        usual=job.expectation(),
         run_command=shlex.join(["jobkit", "run", job.name]),
     )
 

@@ -91,6 +91,7 @@ def show(run_id: int) -> str:
         cells=run.cells(shown),
         artifacts=run.artifacts(chosen),
         steps=list(steps(run)),
+        expectation=run.expectation() if run.claimed_at else None,
         tail=None if request.htmx else read_tail(run, shown, follows=chosen is None),
         chosen=chosen,
         shown=shown,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from jobkit import text
-from jobkit.analytics import fence, scan, views
+from jobkit.analytics import fence, recorded, scan, views
+from jobkit.analytics.capacity import Needed, Study, Suggestions
 from jobkit.analytics.report import Draw, Report
 from jobkit.analytics.reports import comparison, faults, flow, punctuality, times
 from jobkit.analytics.shelf import Shelf, Sources, Stream
+from jobkit.analytics.simulation import Simulation
 from jobkit.analytics.snapshot import Snapshot
 from jobkit.analytics.window import EPOCH, Given, Window
 from jobkit.errors import BadInput
@@ -237,6 +240,51 @@ class Log:
             pair = (text.iso(earlier.start or start), text.iso(earlier.end))
             call = f"compare({pair!r})"
         return comparison.compare(self, earlier, call)
+
+    # What if
+
+    @cached_property
+    def study(self) -> Study:
+        """The runs that were made in the window, to be replayed; read once."""
+        return recorded.study(self)
+
+    def simulate(
+        self,
+        workers: int | None = None,
+        slots: int | None = None,
+        change: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Simulation:
+        """Replay the runs of the window with other workers, or with something changed about jobs.
+
+        `workers`, of `slots` each; by default those that are online. `change`: of a job `shift`
+        ("12m", "-1h"), a schedule as for `Kit.add_job`, `duration_factor`, `duration`, `priority`,
+        `queue`, `overlap`, or `off=True`; a job that did not run is added by a schedule and a
+        duration. BadInput names what is wrong.
+        """
+        given = {"workers": workers, "slots": slots, "change": change}
+        said = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+        return replace(
+            self.study.simulate(workers, slots, change), cell=self.cell(f"simulate({said})")
+        )
+
+    def needed_workers(
+        self,
+        wait_p95: str | timedelta | float = "30s",
+        slots: int | None = None,
+        change: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Needed:
+        """Return the least number of workers with which 95 of 100 waits are at most so long."""
+        return self.study.needed_workers(wait_p95, slots, change)
+
+    def suggest(
+        self,
+        n: int = 3,
+        workers: int | None = None,
+        slots: int | None = None,
+        within: str | timedelta | float = "30m",
+    ) -> Suggestions:
+        """Return up to `n` jobs that should come earlier or later, by at most `within`."""
+        return self.study.suggest(n, workers, slots, within)
 
     def over(self, window: Window) -> Log:
         """Return another window of the same snapshot."""

@@ -25,6 +25,7 @@ _TYPES: dict[str, Any] = {
         INSTANT,
     ),
     "cpu_seconds": pl.Float64,
+    "start_deadline_seconds": pl.Float64,
     "is_active": pl.Boolean,
 }  # fmt: skip
 

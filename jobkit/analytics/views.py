@@ -87,6 +87,8 @@ JOBS = {
     "queue": ("queue", "of its runs"),
     "priority": ("priority", "of its runs"),
     "is_active": ("is_active", "whether its schedule is on"),
+    "overlap_policy": ("overlap_policy", "what a slot does while an earlier run is unfinished"),
+    "start_deadline_seconds": ("start_deadline_seconds", "not started so late: missed"),
     "job_version": ("version", "the version of its definition"),
     "created_at": ("created_at", "when it was added"),
     "deleted_at": ("deleted_at", "when it was deleted"),

@@ -169,7 +169,8 @@ def show(name: o.Name, as_json: o.AsJson = False) -> None:
                 ("state", "active" if job.is_active else "paused"),
                 ("next", ", ".join(text.instant(slot, job.timezone) for slot in job.next(3))),
                 ("queue", f"{job.queue}, priority {job.priority}"),
-                ("timeout", text.duration(job.timeout)),
+                ("timeout", _timeout(job)),
+                ("takes", job.expectation().numbers),
                 ("retries", f"{job.max_retries}, after {text.duration(job.retry_delay)}"),
                 ("misfire", f"{job.misfire_policy}, within {text.duration(job.misfire_window)}"),
                 ("overlap", job.overlap_policy),
@@ -183,6 +184,12 @@ def show(name: o.Name, as_json: o.AsJson = False) -> None:
             out.print(f"[dim]version {version.version}: {version.changed_by}, {age}: {changed}[/]")
         for run in job.runs(5):
             out.print(f"run {run.id} {status(run.status)} {text.age(run.created_at, now)}")
+
+
+def _timeout(job: Job) -> str:
+    if job.timeout_policy == "auto":
+        return f"auto, {job.expectation().timeout_words}"
+    return text.duration(job.timeout)
 
 
 def _executed(job: Job) -> str:

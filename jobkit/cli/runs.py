@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -25,6 +25,7 @@ from jobkit.cli.show import (
     table,
 )
 from jobkit.errors import JobFailed
+from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Run
 from jobkit.kit import Kit
 from jobkit.wakeups import Watch
@@ -112,6 +113,7 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
         found = kit.run(run_id)
         attempts, left = found.attempts(), found.artifacts()
         changed = found.changes() if _has_failed(attempts) else None
+        expectation = found.expectation()
         if as_json:
             print_json(
                 document(found)
@@ -119,6 +121,7 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
                     "attempts": document(attempts),
                     "artifacts": document(left),
                     "changes": document(changed),
+                    "expectation": _figures(expectation),
                 }
             )
             return
@@ -136,6 +139,9 @@ def show(run_id: o.RunId, as_json: o.AsJson = False) -> None:
                 ("worker", found.worker_id),
                 ("parameters", found.params),
                 ("progress", escape(_progress(found))),
+                ("expected end", expectation.end_words),
+                ("takes", expectation.numbers),
+                *(("", f"[yellow]{escape(said)}[/]") for said in expectation.marks),
             )
         )
         rows = [
@@ -173,6 +179,11 @@ def _show_changes(changed: Changes) -> None:
         if len(lines) > MOST_LINES:
             out.print(f"  and {len(lines) - MOST_LINES} lines more")
     out.print()
+
+
+def _figures(expectation: Expectation) -> dict[str, Any]:
+    names = ("count", "source", "p50", "p95", "p99", "timeout", "ends_at", "marks")
+    return {name: document(getattr(expectation, name)) for name in names}
 
 
 def _progress(found: Run) -> str:

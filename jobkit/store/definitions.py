@@ -32,6 +32,7 @@ DEFINITION = (
     "queue",
     "priority",
     "timeout_seconds",
+    "timeout_policy",
     "max_retries",
     "retry_delay_seconds",
     "misfire_policy",

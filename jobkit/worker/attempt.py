@@ -14,12 +14,16 @@ from jobkit.clock import Clock
 from jobkit.errors import ArtifactsUnavailable, CannotStart
 from jobkit.executors.link import Link
 from jobkit.executors.process import Child, Outcome
+from jobkit.expectation import Expectation
 from jobkit.settings import Settings
 from jobkit.store.claims import Claim, Result
 from jobkit.text import size
 from jobkit.worker.output import Output, WriteOutput
 from jobkit.worker.spool import Report
 from jobkit.worker.workshop import Prepared, Workshop
+
+UNKNOWN_TIMEOUT = timedelta(days=1)
+"""Of an `auto` timeout while nothing is known: long enough to learn, and no attempt is for ever."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Order:
     """How long the child may live from `leased_at` on, unless the lease is renewed."""
     leased_at: float
     """Reading of the stopwatch before the claim was asked for."""
+    usual: Expectation | None = None
+    """Of a job whose timeout is `auto`: what its attempts usually take."""
 
 
 class Attempt:
@@ -152,8 +158,11 @@ class Attempt:
 
     @property
     def _timeout(self) -> timedelta:
-        seconds = self._order.definition.get("timeout_seconds")
-        return self._settings.worker_job_timeout if seconds is None else timedelta(seconds=seconds)
+        seconds, usual = self._order.definition.get("timeout_seconds"), self._order.usual
+        if seconds is not None:
+            return timedelta(seconds=seconds)
+        default = self._settings.worker_job_timeout
+        return default if usual is None else usual.timeout or max(default, UNKNOWN_TIMEOUT)
 
     def _lease_left(self) -> timedelta:
         return timedelta(seconds=max(0.0, self._lease_ends - self._clock.elapsed()))
@@ -192,7 +201,9 @@ class Attempt:
             limit = self._order.definition.get("memory_limit_bytes")
             return f"used {size(outcome.max_rss_bytes)}, more than its limit of {size(limit)}"
         if outcome.ended_by == "timeout":
-            return f"ended at its timeout of {self._timeout.total_seconds():g} s"
+            usual = self._order.usual
+            why = f": {usual.timeout_words}" if usual is not None else ""
+            return f"ended at its timeout of {self._timeout.total_seconds():g} s{why}"
         if outcome.signal:
             return f"ended by signal {outcome.signal}"
         return f"exit code {outcome.exit_code}"

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from jobkit.db import Database
+from jobkit.expectation import Expectation
 from jobkit.settings import Settings
-from jobkit.store import claims, definitions
+from jobkit.store import claims, definitions, successes
 from jobkit.store.claims import Claim
 from jobkit.worker.attempt import Order
 
 CLAIM_TRIES = 3
 LEAST_LOOK_SECONDS = 0.002
 MOST_KNOWN = 1000
+USUAL_SECONDS = 600.0
+
+
+class Usual:
+    """How long the attempts of jobs usually take, asked again after ten minutes."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, str], tuple[float, Expectation]] = OrderedDict()
+
+    def of(self, connection: Connection, claim: Claim, at: float) -> Expectation:
+        """Return what is usual for a run; `at` is a reading of the stopwatch."""
+        params = claim.params or {}
+        key = claim.job_id, json.dumps(params, sort_keys=True)
+        read_at, known = self._known.get(key, (0.0, None))
+        if known is not None and at < read_at + USUAL_SECONDS and known.is_known:
+            return known
+        found = successes.usual(connection, claim.job_id, params=params)
+        self._known[key] = at, found
+        while len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        return found
 
 
 class Claiming:
@@ -27,6 +51,7 @@ class Claiming:
         self.worker_id = worker_id
         self._database = database
         self._settings = settings
+        self._usual = Usual()
         self._known: OrderedDict[tuple[int, int | None], Mapping[str, Any]] = OrderedDict()
 
     def due(self) -> list[str]:
@@ -84,10 +109,15 @@ class Claiming:
         )
         # The child is killed a quarter of the lease before anybody else may have the run.
         local_lease = self._settings.lease * 3 / 4
-        return [
-            Order(claim, self._definition(connection, claim), local_lease, asked_at)
-            for claim in taken
-        ]
+        return [self._order(connection, claim, local_lease, asked_at) for claim in taken]
+
+    def _order(
+        self, connection: Connection, claim: Claim, lease: timedelta, asked_at: float
+    ) -> Order:
+        found = self._definition(connection, claim)
+        is_auto = found.get("timeout_policy") == "auto"
+        usual = self._usual.of(connection, claim, asked_at) if is_auto else None
+        return Order(claim, found, lease, asked_at, usual)
 
     def _definition(self, connection: Connection, claim: Claim) -> Mapping[str, Any]:
         """Return what a run executes: a version never changes, so one look is enough."""
