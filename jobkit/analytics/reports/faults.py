@@ -96,7 +96,7 @@ def _rate(log: Log, every: str | None, by: str | None) -> Report:
 
     call = f"failures({arguments(every=every, by=by)})"
     filled = grouping.filled(("attempts", "failures"))
-    return log.report("failures", sql, call, drawn, filled, joins=[by])
+    return log.report("failures", sql, call, drawn, filled, joins=grouping.joins)
 
 
 def retries(log: Log) -> Report:

@@ -58,8 +58,14 @@ class Grouping:
 
     @property
     def clause(self) -> str:
-        """SQL that groups by them."""
-        return f"GROUP BY {', '.join(self._made)}" if self._made else ""
+        """SQL that groups by them: by their places, as a view may have columns of these names."""
+        places = ", ".join(str(place) for place in range(1, len(self._made) + 1))
+        return f"GROUP BY {places}" if places else ""
+
+    @property
+    def joins(self) -> list[str]:
+        """What attempts must be joined with their runs for."""
+        return [name for name in ("queue", "trigger") if name == self.by]
 
     def named(self, inner: str, rest: str) -> str:
         """Return the statement with names of jobs for their numbers and instants for buckets.

@@ -62,7 +62,7 @@ def _measured(
         call,
         lambda df: _chart(df, title, by, log.window.zone),
         grouping.filled(("attempts",)),
-        joins=[by],
+        joins=grouping.joins,
     )
 
 
