@@ -10,7 +10,7 @@ from flask import Flask, Response, send_file
 from htmx_flask import Htmx
 
 import jobkit
-from portal import access, artifacts, coverage, jobs, overview, pages, runs, workers
+from portal import access, analytics, artifacts, coverage, jobs, overview, pages, runs, workers
 from portal.pages import page
 
 WAYS_OUT = {
@@ -32,7 +32,7 @@ def create_app(
     Htmx(app)
     pages.install(app, kit)
     access.install(app, token=token, host=host, trusted_hosts=trusted_hosts)
-    for noun in (overview, jobs, runs, coverage, artifacts, workers):
+    for noun in (overview, jobs, runs, coverage, analytics, artifacts, workers):
         app.register_blueprint(noun.blueprint)
     app.add_url_rule("/static/htmx.min.js", "htmx", _htmx)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))

@@ -85,6 +85,7 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
         instant=lambda value, zone="UTC": _time(value, text.instant(value, zone)),
         duration=text.duration,
         size=text.size,
+        figure=figure,
         state=state,
         word=word,
         mark=mark,
@@ -147,6 +148,19 @@ def _lines(said: str) -> list[str]:
 def plain(output: str) -> str:
     """Take out of output what only a terminal understands: colours, cursor movements, bells."""
     return _CONTROLS.sub("", _ANSI.sub("", output))
+
+
+def figure(value: object) -> str:
+    """Write a value of a report: instants to the minute, numbers as people read them."""
+    if value is None:
+        return "–"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return text.clean(str(value))[:LONGEST_LINE]
 
 
 def _time(value: datetime | None, said: str) -> Markup:

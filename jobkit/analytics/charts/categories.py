@@ -13,29 +13,38 @@ from jobkit.analytics.charts.scales import written
 ROW = 18
 NAME_WIDTH = 150
 LONGEST_NAME = 24
+LONGEST_LABEL = 44
 MOST_ROWS = 60
+MOST_BARS = 15
+LETTER = 6.4
+"""How wide a letter is, about."""
 
 
 def bars(title: str, names: Sequence[str], values: Sequence[float], *, unit: str = "") -> Chart:
-    """Draw one bar for each name, from the left; of many the first 60.
+    """Draw one bar for each name, from the left; of many the first 15, and how many more there are.
 
     `unit`: `seconds`, `share` or `bytes` for how values are written.
     """
     rows = list(zip(names, values, strict=True))
     top = max((value for _, value in rows if value), default=0.0) or 1.0
-    room = WIDTH - NAME_WIDTH - RIGHT - 70
+    shown = [_short(name, LONGEST_LABEL) for name in names[:MOST_BARS]]
+    left = round(max((len(name) for name in shown), default=0) * LETTER) + 10
+    room = WIDTH - left - RIGHT - 70
     parts = []
-    for number, (name, value) in enumerate(rows[:MOST_ROWS]):
+    for number, (name, (_, value)) in enumerate(zip(shown, rows, strict=False)):
         y, long = TOP + number * ROW, room * max(0.0, value or 0.0) / top
         label = written(value, unit) if value is not None else ""
         parts.append(
-            f'{_name(name, y + 11)}<rect x="{NAME_WIDTH}" y="{y + 2}" width="{long:.0f}" '
+            f'{_name(name, y + 11, left)}<rect x="{left}" y="{y + 2}" width="{long:.0f}" '
             f'height="12" rx="2" fill="{colour(0)}"/>'
-            f'<text x="{NAME_WIDTH + long + 5:.0f}" y="{y + 12}">{escape(label)}</text>'
+            f'<text x="{left + long + 5:.0f}" y="{y + 12}">{escape(label)}</text>'
         )
+    if len(rows) > MOST_BARS:
+        y = TOP + MOST_BARS * ROW + 11
+        parts.append(f'<text x="{left}" y="{y}">and {len(rows) - MOST_BARS} more</text>')
     words = "; ".join(f"{name} {written(value or 0.0, unit)}" for name, value in rows[:5])
     words = f"{len(rows)} bars. The first: {words}." if rows else "Nothing here."
-    height = TOP + max(1, min(len(rows), MOST_ROWS)) * ROW + 4
+    height = TOP + max(1, min(len(rows), MOST_BARS + 1)) * ROW + 4
     svg = drawing(title, words, height, parts or [_nothing()])
     return Chart(title, words, svg, ("name", "value"), rows, "bars")
 
@@ -60,7 +69,7 @@ def cells(
     parts = [legend_]
     for number, (name, marks) in enumerate(shown.items()):
         y = below + number * ROW
-        parts.append(_name(name, y + 11))
+        parts.append(_name(_short(name, LONGEST_NAME), y + 11, NAME_WIDTH))
         parts.extend(_strip(marks, y, width, colours, hollow))
     counted = Counter(mark for marks in rows.values() for mark in marks if mark)
     words = ", ".join(f"{counted[mark]} {mark}" for mark in colours if counted[mark])
@@ -119,9 +128,12 @@ def _cell_legend(colours: Mapping[str, str], hollow: Sequence[str]) -> tuple[str
     return "".join(parts), y + ROW + 2
 
 
-def _name(name: str, y: int) -> str:
-    short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-    return f'<text x="{NAME_WIDTH - 6}" y="{y}" text-anchor="end">{escape(short)}</text>'
+def _short(name: str, longest: int) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def _name(name: str, y: int, left: int) -> str:
+    return f'<text x="{left - 6}" y="{y}" text-anchor="end">{escape(name)}</text>'
 
 
 def _nothing() -> str:

@@ -25,6 +25,9 @@ STYLE = (
 )
 
 
+FITS = ' style="max-width:100%;height:auto"'
+
+
 @dataclass(frozen=True)
 class Chart:
     """A drawing and the numbers it was made of."""
@@ -37,6 +40,11 @@ class Chart:
     """Names of the numbers: the first is the axis along the bottom or the side."""
     rows: Sequence[tuple[Any, ...]] = field(repr=False)
     kind: str = "line"
+
+    @property
+    def unstyled(self) -> str:
+        """The drawing for a page that brings the rules of STYLE itself, and lets no other in."""
+        return self.svg.replace(STYLE, "").replace(FITS, "")
 
     def _repr_svg_(self) -> str:
         return self.svg
@@ -110,7 +118,7 @@ def drawing(title: str, words: str, height: int, parts: Sequence[str], width: in
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="jk" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img" aria-label="{escape(title)}. '
-        f'{escape(words)}" style="max-width:100%;height:auto"><title>{escape(title)}</title>'
+        f'{escape(words)}"{FITS}><title>{escape(title)}</title>'
         f"<desc>{escape(words)}</desc>{STYLE}"
         f'<text x="0" y="12" font-weight="600">{escape(title)}</text>{"".join(parts)}</svg>'
     )

@@ -15,11 +15,17 @@ _STEPS = [
 ]
 
 
-def ticks(top: float, count: int = 4) -> list[float]:
-    """Return round numbers from 0 to the first that is at least `top`."""
+_SECONDS = (60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
+
+
+def ticks(top: float, count: int = 4, unit: str = "") -> list[float]:
+    """Return round numbers from 0 to the first that is at least `top`; of seconds round times."""
     if top <= 0 or not math.isfinite(top):
         return [0.0, 1.0]
     rough = top / count
+    if unit == "seconds" and _SECONDS[0] / 2 < rough <= _SECONDS[-1]:
+        every = next(seconds for seconds in _SECONDS if seconds >= rough * 0.999999)
+        return [float(number * every) for number in range(math.ceil(top / every) + 1)]
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(factor for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= rough * 0.999999)
     return [number * step * magnitude for number in range(math.ceil(top / step / magnitude) + 1)]

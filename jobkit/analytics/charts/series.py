@@ -102,7 +102,7 @@ class _Plot:
 
     def __init__(self, x: Sequence[datetime], top: float, unit: str, zone: str) -> None:
         self.x, self.unit, self.zone = x, unit, zone
-        self.ticks = ticks(top)
+        self.ticks = ticks(top, unit=unit)
         step = x[-1] - x[-2] if len(x) > 1 else timedelta(hours=1)
         self.end = x[-1] + step if x else None
         self.width = WIDTH - LEFT - RIGHT
