@@ -269,3 +269,20 @@ def test_help_names_every_command_and_offers_completion() -> None:
     names = ("up", "scheduler", "worker", "portal", "job", "preview", "run", "backfill", "db")
     for word in (*names, "--install-completion"):
         assert f" {word} " in done.stdout
+
+
+def test_the_history_is_asked_in_sql(jobkit: Jobkit, kit: Kit) -> None:
+    jobkit("job", "add", "sales", "hello.py")
+    jobkit("run", "sales")
+    work(kit)
+    asked = "SELECT job, status, started_at FROM attempts"
+    (row,) = jobkit("sql", asked, "--json").document
+    assert (row["job"], row["status"]) == ("sales", "SUCCESS")
+    assert row["started_at"].endswith("Z")
+    said = jobkit("sql", asked)
+    assert "sales" in said.out
+    refused = jobkit("sql", "DROP TABLE runs")
+    assert (refused.code, refused.out) == (2, "")
+    assert "SELECT" in refused.err
+    assert jobkit("sql", "SELECT job FROM attempts", "--limit", 1).code == 0
+    assert "No rows." in jobkit("sql", "SELECT 1 WHERE false").err

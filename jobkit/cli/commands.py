@@ -10,7 +10,7 @@ import typer
 import jobkit
 from jobkit import kit as kits
 from jobkit import migrations, settings, text
-from jobkit.cli import archive, artifacts, coverage, jobs, runs, services, testing
+from jobkit.cli import archive, artifacts, coverage, jobs, runs, services, sql, testing
 from jobkit.cli import options as o
 from jobkit.cli.show import err, findings_table, out, print_json
 from jobkit.db import Database
@@ -44,6 +44,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.queue,
     runs.stats,
     coverage.coverage,
+    sql.sql,
 )
 for command in COMMANDS:
     app.command()(command)
