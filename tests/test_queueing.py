@@ -210,7 +210,7 @@ class Lived:
             later = claims.next_available(
                 connection, ["default", "etl"], after=self.stage.clock.now()
             )
-        coming = [*manual[:1], *(end for end, _, _ in self.held[:1]), *later.values()]
+        coming = [*manual[:1], *(end for end, _, _ in self.held[:1]), *later]
         return min(
             [*coming, *([due] if due is not None else [])],
             default=datetime.max.replace(tzinfo=MONDAY.tzinfo),
