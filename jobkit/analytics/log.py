@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -21,7 +20,7 @@ from jobkit.analytics.reports import comparison, faults, flow, punctuality, time
 from jobkit.analytics.shelf import Shelf, Sources, Stream
 from jobkit.analytics.simulation import Simulation
 from jobkit.analytics.snapshot import Snapshot
-from jobkit.analytics.window import EPOCH, Given, Window
+from jobkit.analytics.window import Given, Window
 from jobkit.errors import BadInput
 
 if TYPE_CHECKING:
@@ -88,11 +87,7 @@ class Log:
         """The window with a start: of the whole history, its first instant."""
         if self.window.start is not None:
             return self.window
-        first = self._rows(
-            "SELECT least((SELECT min(least(created_at, scheduled_for)) FROM runs), "
-            "(SELECT min(claimed_at) FROM attempts)) AS first"
-        ).item()
-        return self.window.since(self.window.end if first is None else _aware(first))
+        return self.window.since(self.sources.first or self.window.end)
 
     # Asking
 
@@ -153,9 +148,13 @@ class Log:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         began = time.perf_counter()
         joins = views.joins_in(statement)
-        with self._views(statement, joins) as cursor, fence.limited(cursor, seconds):
-            fence.check(cursor, statement, self._known())
-            found = pl.DataFrame(cursor.sql(statement).limit(limit + 1))
+        with self.shelf.cursor() as cursor:
+            with fence.limited(cursor, None):
+                names = fence.check(cursor, statement, self._known())
+            views.create(cursor, names, joins, self.snapshot, self.sources, self.window)
+            self._derive(cursor, names)
+            with fence.limited(cursor, seconds):
+                found = pl.DataFrame(cursor.sql(statement).limit(limit + 1))
         if found.height > limit:
             raise BadInput(
                 f"The answer has more than {limit:,} rows.",
@@ -314,17 +313,15 @@ class Log:
     def _known(self) -> set[str]:
         return {*views.VIEWS, *DERIVED}
 
-    @contextmanager
-    def _views(self, sql: str, joins: frozenset[str]) -> Iterator[Any]:
-        with self.shelf.cursor() as cursor:
-            views.create(cursor, sql, joins, self.snapshot, self.sources, self.window)
-            for name in set(DERIVED) & views.words_in(sql):
-                cursor.register(name, Stream(DERIVED[name](self)))
-            yield cursor
+    def _derive(self, cursor: Any, names: set[str]) -> None:
+        for name in set(DERIVED) & names:
+            cursor.register(name, Stream(DERIVED[name](self)))
 
     def _rows(self, sql: str, joins: frozenset[str] = frozenset()) -> pl.DataFrame:
-        with self._views(sql, joins) as cursor:
-            return pl.DataFrame(cursor.sql(sql))
+        with self.shelf.cursor() as cursor:
+            self._derive(cursor, views.tables_in(sql))
+            told = views.within(cursor, sql, joins, self.snapshot, self.sources, self.window)
+            return pl.DataFrame(cursor.sql(told))
 
     def _rows_read(self, sql: str) -> int:
         words = views.words_in(sql)
@@ -337,7 +334,3 @@ class Log:
 
     def __repr__(self) -> str:
         return f"<Log of {self.window}>"
-
-
-def _aware(instant: datetime) -> datetime:
-    return instant.replace(tzinfo=EPOCH.tzinfo)

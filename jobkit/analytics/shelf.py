@@ -14,11 +14,11 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from jobkit.analytics.hot import Folder, State
+from jobkit.analytics.hot import Folder, State, earliest
 from jobkit.analytics.objects import Objects
 from jobkit.analytics.shapes import ATTEMPTS, RUNS
 from jobkit.analytics.snapshot import Look, Snapshot
-from jobkit.analytics.window import Window
+from jobkit.analytics.window import EPOCH, Window, micros
 from jobkit.db import Database
 from jobkit.store import snapshots
 
@@ -39,6 +39,8 @@ class Sources:
     """Rows of runs and of attempts in them."""
     longest: timedelta
     """From claim to end, of the longest attempt."""
+    first: datetime | None
+    """The earliest slot, making or claim in all that is read."""
     missing: tuple[str, ...]
     """Files that could not be read."""
     is_uniform: bool = True
@@ -103,6 +105,7 @@ class Shelf:
             "attempts": snapshot.attempts.height + sum(part.attempts for part in state.parts),
         }
         missing, longest = list(snapshot.lacking), state.longest
+        firsts = [earliest(snapshot.runs, snapshot.attempts), *(part.first for part in state.parts)]
         is_uniform = True
         for listed in self._within(snapshot, window):
             path = self.objects.fetch(listed)
@@ -116,6 +119,10 @@ class Shelf:
             rows[listed.kind] += listed.rows
             if listed.kind == "attempts":
                 longest = max(longest, self.objects.longest(listed, path))
+                firsts.append(listed.first_at and micros(listed.first_at))
+            else:
+                firsts.append(self.objects.first(listed, path))
+        first = min((us for us in firsts if us is not None), default=None)
         return Sources(
             tuple(files["runs"]),
             tuple(files["attempts"]),
@@ -123,6 +130,7 @@ class Shelf:
             snapshot.attempts,
             rows,
             timedelta(microseconds=longest),
+            None if first is None else EPOCH + timedelta(microseconds=first),
             tuple(dict.fromkeys(missing)),
             is_uniform,
         )

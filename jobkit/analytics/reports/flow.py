@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -13,7 +12,7 @@ from jobkit.analytics.charts import Chart, bars, line, stacked
 from jobkit.analytics.report import Report
 from jobkit.analytics.reports.grouping import HOUR_US, Grouping, arguments
 from jobkit.analytics.rollups import BUSY, PEAKS, PIECES
-from jobkit.analytics.window import literal, micros, naive
+from jobkit.analytics.window import literal, micros
 from jobkit.errors import BadInput
 
 if TYPE_CHECKING:
@@ -134,14 +133,13 @@ def _utilisation_chart(df: pl.DataFrame, zone: str) -> Chart:
 
 def _seconds(log: Log, buckets: Buckets) -> pl.DataFrame:
     """Return how much of each bucket lies in the window and in the past."""
-    edges = buckets.edges()
-    low, high = log.span.start or log.span.end, min(log.window.end, log.as_of)
-    pairs = pairwise(edges)
-    seconds = [(min(end, high) - max(start, low)).total_seconds() for start, end in pairs]
+    edges = pl.Series(buckets.edges_us(), dtype=pl.Int64)
+    low, high = micros(log.span.start or log.span.end), micros(min(log.window.end, log.as_of))
+    starts, ends = edges.head(-1), edges.slice(1)
     return pl.DataFrame(
         {
-            "bucket": pl.Series([naive(edge) for edge in edges[:-1]], dtype=pl.Datetime("us")),
-            "seconds": pl.Series(seconds, dtype=pl.Float64),
+            "bucket": starts.cast(pl.Datetime("us")),
+            "seconds": (ends.clip(upper_bound=high) - starts.clip(lower_bound=low)) / 1e6,
         }
     )
 
