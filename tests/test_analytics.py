@@ -213,3 +213,35 @@ def test_a_whole_history_begins_with_its_first_slot_making_or_claim(
         kit.archive.restore(month.month)
         log = kit.log(None)
         assert log.span.start == log.sql(asked).df.item() == early
+
+
+def test_roll_ups_count_what_the_rows_count(kit: Kit, tmp_path: Path) -> None:
+    live(kit, attempts=600)
+    windows = [None, (NOW - timedelta(days=75, minutes=17), NOW - timedelta(minutes=3)), "40d"]
+    asked = [
+        (window, zone, every, by)
+        for window in windows
+        for zone in ("UTC", "Europe/Paris", "Asia/Kolkata")
+        for every in ("1h", "1d", "15m", None)
+        for by in (None, "job", "worker", "queue", "trigger", "status", "hour")
+    ]
+
+    def counted() -> list[Any]:
+        logs = {(w, z): kit.log(w, tz=z) for w, z, _, _ in asked}
+        return [logs[w, z].throughput(every, by).df for w, z, every, by in asked]
+
+    def used() -> int:
+        log = kit.log(None)
+        return len(log.shelf.rolled("outcomes", log.snapshot, log.sources, log.window)[1])
+
+    wanted = counted()
+    assert used() == 0
+    for days in (50, 45, 10, 0):  # several parts a month
+        kit.archive.run(NOW - timedelta(days=days), str(tmp_path / "archive"))
+        assert used() > 0
+        for before, now in zip(wanted, counted(), strict=True):
+            assert_frame_equal(now, before, check_row_order=False)
+    kit.archive.restore(kit.archive.months()[1].month)
+    assert used() > 0
+    for before, now in zip(wanted, counted(), strict=True):
+        assert_frame_equal(now, before, check_row_order=False)

@@ -24,9 +24,13 @@ class Objects:
         self._figures: dict[str, int | None] = {}
         self._columns: dict[str, frozenset[str]] = {}
 
+    def path(self, listed: Any) -> Path:
+        """Return where a file is once it was fetched."""
+        return self.folder / f"{listed.sha256}.parquet"
+
     def fetch(self, listed: Any) -> Path | None:
         """Return the path of a file that the manifest lists; None when it is gone or damaged."""
-        path = self.folder / f"{listed.sha256}.parquet"
+        path = self.path(listed)
         if path.exists():
             return path
         self.folder.mkdir(parents=True, exist_ok=True)

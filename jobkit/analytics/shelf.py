@@ -154,6 +154,27 @@ class Shelf:
             if row.rows and not is_past and not is_later:
                 yield row
 
+    def rolled(
+        self, kind: str, snapshot: Snapshot, sources: Sources, window: Window
+    ) -> tuple[Sources, tuple[str, ...]]:
+        """Return the sources without the runs that a kind of roll-ups stands for, and its files.
+
+        Those of a part of which every run ended in the window; of any other the rows count.
+        """
+        parts = {row.part: row for row in snapshot.archived if row.kind == "runs" and row.rows}
+        replaced, files = set(), []
+        for listed in snapshot.archived:
+            part = parts.get(listed.part)
+            if listed.kind != kind or part is None or not _is_within(part, window):
+                continue
+            runs = str(self.objects.path(part))
+            path = self.objects.fetch(listed) if runs in sources.runs else None
+            if path is not None:
+                replaced.add(runs)
+                files.append(str(path))
+        left = tuple(file for file in sources.runs if file not in replaced)
+        return replace(sources, runs=left), tuple(files)
+
     # The engine
 
     @contextmanager
@@ -204,6 +225,11 @@ class Stream:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._frame.__arrow_c_stream__(requested_schema)
+
+
+def _is_within(part: Any, window: Window) -> bool:
+    begins = window.start is None or part.first_at >= window.start
+    return begins and bool(part.last_at < window.end)
 
 
 def _inode(database: Database) -> int:

@@ -7,6 +7,7 @@ joined only when the statement names them, which is most of the time of a count 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from jobkit.analytics.shelf import Sources, Stream
@@ -250,8 +251,12 @@ def _attempt_rows(sources: Sources, window: Window) -> str:
 def _rows(kind: str, sources: Sources, columns: str, where: str) -> str:
     files = sources.runs if kind == "runs" else sources.attempts
     union = "" if sources.is_uniform else ", union_by_name = true"
-    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     return (
-        f"SELECT {columns} FROM read_parquet([{listed}]{union}) "  # noqa: S608
+        f"SELECT {columns} FROM read_parquet({listed(files)}{union}) "  # noqa: S608
         f"WHERE {where} UNION ALL SELECT {columns} FROM fresh_{kind}"
     )
+
+
+def listed(files: Iterable[str]) -> str:
+    """Write paths as a list of SQL."""
+    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
