@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from polars.testing import assert_frame_equal
 
+from jobkit import models
 from jobkit.analytics.log import Log
 from jobkit.analytics.report import Report
 from jobkit.kit import Kit
@@ -183,3 +185,63 @@ def test_a_lazy_frame_holds_the_same_as_a_view(story: tuple[Log, Facts]) -> None
         lazy = log.scan(view).collect().sort(key)
         asked = log.sql(f"SELECT * FROM {view} ORDER BY {key}").df
         assert_frame_equal(lazy.select(asked.columns), asked, rel_tol=1e-12)
+
+
+def test_a_whole_history_begins_with_its_first_slot_making_or_claim(
+    kit: Kit, tmp_path: Path
+) -> None:
+    live(kit, attempts=300)
+    table = models.runs.c
+    done = sa.select(table.id, table.created_at).where(table.status == "COMPLETED")
+    with kit.database.write() as connection:  # clocks that were behind
+        first, second = connection.execute(done.order_by(table.created_at).limit(2)).all()
+        early = first.created_at - timedelta(hours=3)
+        its = models.attempts.c.dispatch_id == first.id
+        connection.execute(models.attempts.update().where(its).values(claimed_at=early))
+        late = {"scheduled_for": early + timedelta(hours=1)}
+        connection.execute(models.runs.update().where(table.id == second.id).values(**late))
+    asked = (
+        "SELECT least((SELECT min(least(created_at, scheduled_for)) FROM runs), "
+        "(SELECT min(claimed_at) FROM attempts)) AS first"
+    )
+    assert kit.log(None).span.start == early
+    for before in (NOW - timedelta(days=30), NOW):
+        kit.archive.run(before, str(tmp_path / "archive"))
+        log = kit.log(None)
+        assert log.span.start == log.sql(asked).df.item() == early
+    for month in kit.archive.months():
+        kit.archive.restore(month.month)
+        log = kit.log(None)
+        assert log.span.start == log.sql(asked).df.item() == early
+
+
+def test_roll_ups_count_what_the_rows_count(kit: Kit, tmp_path: Path) -> None:
+    live(kit, attempts=600)
+    windows = [None, (NOW - timedelta(days=75, minutes=17), NOW - timedelta(minutes=3)), "40d"]
+    asked = [
+        (window, zone, every, by)
+        for window in windows
+        for zone in ("UTC", "Europe/Paris", "Asia/Kolkata")
+        for every in ("1h", "1d", "15m", None)
+        for by in (None, "job", "worker", "queue", "trigger", "status", "hour")
+    ]
+
+    def counted() -> list[Any]:
+        logs = {(w, z): kit.log(w, tz=z) for w, z, _, _ in asked}
+        return [logs[w, z].throughput(every, by).df for w, z, every, by in asked]
+
+    def used() -> int:
+        log = kit.log(None)
+        return len(log.shelf.rolled("outcomes", log.snapshot, log.sources, log.window)[1])
+
+    wanted = counted()
+    assert used() == 0
+    for days in (50, 45, 10, 0):  # several parts a month
+        kit.archive.run(NOW - timedelta(days=days), str(tmp_path / "archive"))
+        assert used() > 0
+        for before, now in zip(wanted, counted(), strict=True):
+            assert_frame_equal(now, before, check_row_order=False)
+    kit.archive.restore(kit.archive.months()[1].month)
+    assert used() > 0
+    for before, now in zip(wanted, counted(), strict=True):
+        assert_frame_equal(now, before, check_row_order=False)

@@ -79,7 +79,7 @@ def test_months_that_are_over_for_long_enough_leave_and_come_back_as_they_were(
 def test_the_files_are_where_the_manifest_says_with_what_it_says(aged: Kit, place: Path) -> None:
     aged.archive.run()
     rows = manifest_rows(aged)
-    assert {row.kind for row in rows} == {"runs", "attempts", "ended", "busy", "peaks"}
+    assert {row.kind for row in rows} == {"runs", "attempts", "ended", "outcomes", "busy", "peaks"}
     for row in rows:
         path = Path(row.url.removeprefix("file://"))
         assert path.is_relative_to(place)

@@ -63,6 +63,10 @@ class Buckets:
 
     def edges(self) -> list[datetime]:
         """Return where the buckets that touch the window begin, in UTC, and where the last ends."""
+        return [EPOCH + timedelta(microseconds=us) for us in self.edges_us()]
+
+    def edges_us(self) -> list[int]:
+        """Return the same in microseconds since 1970."""
         until = micros(self.window.end)
         starts = self._calendar(micros(self._start), until)
         if self.unit == "time":
@@ -71,7 +75,7 @@ class Buckets:
             starts = [*steps, starts[-1]]
         first = bisect_right(starts, micros(self._start)) - 1
         last = bisect_left(starts, until)
-        return [EPOCH + timedelta(microseconds=us) for us in starts[first : last + 1]]
+        return starts[first : last + 1]
 
     def sql(self, us: str) -> str:
         """Return SQL for the start of the bucket that an instant, in microseconds, lies in."""

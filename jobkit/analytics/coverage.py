@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobkit.analytics import judging, views
 from jobkit.analytics.judging import Bounds, Known
-from jobkit.analytics.marks import COVERAGE, COVERED, HOLES, MARKS, READ, Figure
+from jobkit.analytics.marks import COVERAGE, COVERED, HOLES, MARKS, Figure
 from jobkit.analytics.shelf import Stream
 from jobkit.analytics.slots import MICROSECOND
 from jobkit.analytics.strip import Row, Strip, step_for
@@ -163,7 +163,7 @@ class Told:
             window = replace(window, end=log.as_of)
             sources = log.shelf.sources(log.snapshot, window)
         with log.shelf.cursor() as cursor:
-            views.create(cursor, READ, frozenset(), log.snapshot, sources, window)
+            views.create(cursor, {"runs"}, frozenset(), log.snapshot, sources, window)
             for name, frame in frames.items():
                 cursor.register(name, Stream(frame))
             return polars.DataFrame(cursor.sql(sql))

@@ -25,8 +25,11 @@ FORBIDDEN_FUNCTIONS = {
 }  # fmt: skip
 
 
-def check(cursor: Any, sql: str, views: set[str]) -> None:
-    """Refuse what is not one SELECT over the views; BadInput says what is wrong."""
+def check(cursor: Any, sql: str, views: set[str]) -> set[str]:
+    """Refuse what is not one SELECT over the views; BadInput says what is wrong.
+
+    Returns the views that it reads.
+    """
     tree = json.loads(cursor.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0])
     if tree.get("error"):
         said = str(tree.get("error_message", "")).partition("\n")[0]
@@ -38,6 +41,8 @@ def check(cursor: Any, sql: str, views: set[str]) -> None:
     made = {entry["key"].lower() for entry in _entries(tree)}
     for node in _nodes(tree):
         _check_node(node, views, made)
+    tables = {str(node.get("table_name")).lower() for node in _nodes(tree)}
+    return tables & views
 
 
 def _entries(tree: Any) -> Iterator[Any]:

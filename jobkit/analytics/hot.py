@@ -17,10 +17,10 @@ from typing import Any
 
 import polars as pl
 
-from jobkit.analytics.objects import longest, write
+from jobkit.analytics.objects import first, longest, write
 from jobkit.analytics.shapes import ATTEMPTS, RUNS
 
-FORMAT = 1
+FORMAT = 2
 SEALED_ROWS = 50_000
 """A file with fewer runs is written anew together with what is added."""
 PART_ROWS = 250_000
@@ -37,6 +37,8 @@ class Part:
     attempts: int
     longest: int
     """Microseconds from claim to end of the longest attempt."""
+    first: int | None
+    """The earliest slot, making or claim, in microseconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,11 @@ class Folder:
     def _written(self, runs: pl.DataFrame, attempts: pl.DataFrame) -> Part:
         self.path.mkdir(parents=True, exist_ok=True)
         part = Part(
-            f"{uuid.uuid4()}.parquet", runs.height, attempts.height, longest(attempts.lazy())
+            f"{uuid.uuid4()}.parquet",
+            runs.height,
+            attempts.height,
+            longest(attempts.lazy()),
+            earliest(runs, attempts),
         )
         self._put(self.runs_file(part), runs.select(list(RUNS)).sort("completed_at"))
         self._put(self.attempts_file(part), attempts.select(list(ATTEMPTS)).sort("claimed_at"))
@@ -185,3 +191,9 @@ class Gathering:
         if self._runs:
             self._flush()
         return replace(state, parts=tuple(self._parts), **changes)
+
+
+def earliest(runs: pl.DataFrame, attempts: pl.DataFrame) -> int | None:
+    """Return the earliest slot, making or claim of rows, in microseconds since 1970."""
+    claimed = attempts.lazy().select(pl.col("claimed_at").min().dt.epoch("us")).collect().item()
+    return min((us for us in (first(runs.lazy()), claimed) if us is not None), default=None)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -21,7 +20,7 @@ from jobkit.analytics.reports import comparison, faults, flow, punctuality, time
 from jobkit.analytics.shelf import Shelf, Sources, Stream
 from jobkit.analytics.simulation import Simulation
 from jobkit.analytics.snapshot import Snapshot
-from jobkit.analytics.window import EPOCH, Given, Window
+from jobkit.analytics.window import Given, Window
 from jobkit.errors import BadInput
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ SQL_ROWS = 100_000
 SQL_SECONDS = 30.0
 
 Relation = Callable[["Log"], pl.DataFrame]
+Quick = tuple[str, Callable[[str], str]]
+"""A kind of roll-ups, and what makes SQL of the relation that holds them."""
 
 
 def _slots(log: Log) -> pl.DataFrame:
@@ -88,11 +89,7 @@ class Log:
         """The window with a start: of the whole history, its first instant."""
         if self.window.start is not None:
             return self.window
-        first = self._rows(
-            "SELECT least((SELECT min(least(created_at, scheduled_for)) FROM runs), "
-            "(SELECT min(claimed_at) FROM attempts)) AS first"
-        ).item()
-        return self.window.since(self.window.end if first is None else _aware(first))
+        return self.window.since(self.sources.first or self.window.end)
 
     # Asking
 
@@ -119,15 +116,19 @@ class Log:
         draw: Draw | None = None,
         shape: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
         joins: Iterable[str | None] = (),
+        quick: Quick | None = None,
     ) -> Report:
         """Answer a statement of jobkit's own as a report.
 
         `call`: how it is asked for, like `throughput(every="1h")`; `shape`: what is still done to
         the rows; `joins`: which of `job`, `queue` and `trigger` it reads of `attempts` or `runs`.
+        `quick`: how roll-ups of the archive give the same rows, where there are any.
         """
         rows_read, began = self._rows_read(sql), time.perf_counter()
         wanted = views.JOINED.intersection(name for name in joins if name)
-        found = self._rows(sql, wanted)
+        found = None if quick is None else self._rolled(*quick)
+        if found is None:
+            found = self._rows(sql, wanted)
         df = self._in_zone(found if shape is None else shape(found))
         return Report(
             name=name,
@@ -153,9 +154,13 @@ class Log:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         began = time.perf_counter()
         joins = views.joins_in(statement)
-        with self._views(statement, joins) as cursor, fence.limited(cursor, seconds):
-            fence.check(cursor, statement, self._known())
-            found = pl.DataFrame(cursor.sql(statement).limit(limit + 1))
+        with self.shelf.cursor() as cursor:
+            with fence.limited(cursor, None):
+                names = fence.check(cursor, statement, self._known())
+            views.create(cursor, names, joins, self.snapshot, self.sources, self.window)
+            self._derive(cursor, names)
+            with fence.limited(cursor, seconds):
+                found = pl.DataFrame(cursor.sql(statement).limit(limit + 1))
         if found.height > limit:
             raise BadInput(
                 f"The answer has more than {limit:,} rows.",
@@ -314,17 +319,28 @@ class Log:
     def _known(self) -> set[str]:
         return {*views.VIEWS, *DERIVED}
 
-    @contextmanager
-    def _views(self, sql: str, joins: frozenset[str]) -> Iterator[Any]:
-        with self.shelf.cursor() as cursor:
-            views.create(cursor, sql, joins, self.snapshot, self.sources, self.window)
-            for name in set(DERIVED) & views.words_in(sql):
-                cursor.register(name, Stream(DERIVED[name](self)))
-            yield cursor
+    def _derive(self, cursor: Any, names: set[str]) -> None:
+        for name in set(DERIVED) & names:
+            cursor.register(name, Stream(DERIVED[name](self)))
 
-    def _rows(self, sql: str, joins: frozenset[str] = frozenset()) -> pl.DataFrame:
-        with self._views(sql, joins) as cursor:
-            return pl.DataFrame(cursor.sql(sql))
+    def _rolled(self, kind: str, sql: Callable[[str], str]) -> pl.DataFrame | None:
+        """Answer from a kind of roll-ups and the rows that none stands for; None without any."""
+        left, files = self.shelf.rolled(kind, self.snapshot, self.sources, self.window)
+        if not files:
+            return None
+        return self._rows(sql(f"read_parquet({views.listed(files)})"), sources=left)
+
+    def _rows(
+        self,
+        sql: str,
+        joins: frozenset[str] = frozenset(),
+        sources: Sources | None = None,
+    ) -> pl.DataFrame:
+        sources = sources or self.sources
+        with self.shelf.cursor() as cursor:
+            self._derive(cursor, views.tables_in(sql))
+            told = views.within(cursor, sql, joins, self.snapshot, sources, self.window)
+            return pl.DataFrame(cursor.sql(told))
 
     def _rows_read(self, sql: str) -> int:
         words = views.words_in(sql)
@@ -337,7 +353,3 @@ class Log:
 
     def __repr__(self) -> str:
         return f"<Log of {self.window}>"
-
-
-def _aware(instant: datetime) -> datetime:
-    return instant.replace(tzinfo=EPOCH.tzinfo)

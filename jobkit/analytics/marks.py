@@ -28,13 +28,6 @@ HOLES = ("failed", "missed", "never dispatched")
 UNSEEN = "no scheduler has looked"
 """Why a slot has no row that a scheduler may still make: to fill it would be to run it twice."""
 
-READ = """
-SELECT run_id, job_id, job_version, trigger, status, scheduled_for, claimed_at, completed_at,
-       retries, lost, reason, error
-FROM runs
-""".strip()
-"""What is asked of `runs`."""
-
 SUMMED = """
 SELECT job_id, run_id, job_version, reason
 FROM runs

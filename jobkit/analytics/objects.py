@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,16 @@ class Objects:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ids: dict[str, pl.Series] = {}
-        self._longest: dict[str, int] = {}
+        self._figures: dict[str, int | None] = {}
         self._columns: dict[str, frozenset[str]] = {}
+
+    def path(self, listed: Any) -> Path:
+        """Return where a file is once it was fetched."""
+        return self.folder / f"{listed.sha256}.parquet"
 
     def fetch(self, listed: Any) -> Path | None:
         """Return the path of a file that the manifest lists; None when it is gone or damaged."""
-        path = self.folder / f"{listed.sha256}.parquet"
+        path = self.path(listed)
         if path.exists():
             return path
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,15 +66,23 @@ class Objects:
 
     def longest(self, listed: Any, path: Path) -> int:
         """Return the microseconds from claim to end of the longest attempt in a file."""
-        if listed.sha256 not in self._longest:
+        return self._noted(listed, "longest", lambda: longest(pl.scan_parquet(path))) or 0
+
+    def first(self, listed: Any, path: Path) -> int | None:
+        """Return the earliest making or slot in a file of runs, in microseconds since 1970."""
+        return self._noted(listed, "first", lambda: first(pl.scan_parquet(path)))
+
+    def _noted(self, listed: Any, name: str, find: Callable[[], int | None]) -> int | None:
+        """Return a figure of a file, which is found once and noted beside it."""
+        if listed.sha256 not in self._figures:
             note = self.folder / f"{listed.sha256}.json"
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                self._longest[listed.sha256] = int(json.loads(note.read_text("utf-8"))["longest"])
-            if listed.sha256 not in self._longest:
-                found = longest(pl.scan_parquet(path))
-                self._longest[listed.sha256] = found
-                write(note, json.dumps({"longest": found}))
-        return self._longest[listed.sha256]
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                noted = json.loads(note.read_text("utf-8"))[name]
+                self._figures[listed.sha256] = None if noted is None else int(noted)
+            if listed.sha256 not in self._figures:
+                found = self._figures[listed.sha256] = find()
+                write(note, json.dumps({name: found}))
+        return self._figures[listed.sha256]
 
 
 def longest(attempts: pl.LazyFrame) -> int:
@@ -78,6 +90,13 @@ def longest(attempts: pl.LazyFrame) -> int:
     span = (pl.col("finished_at") - pl.col("claimed_at")).dt.total_microseconds().max()
     found: int | None = attempts.select(span).collect().item()
     return max(0, found or 0)
+
+
+def first(runs: pl.LazyFrame) -> int | None:
+    """Return the earliest making or slot of these runs, in microseconds since 1970."""
+    instants = pl.min_horizontal(pl.col("created_at").min(), pl.col("scheduled_for").min())
+    found: int | None = runs.select(instants.dt.epoch("us")).collect().item()
+    return found
 
 
 def write(path: Path, text: str) -> None:

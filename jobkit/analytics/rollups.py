@@ -63,11 +63,16 @@ ROLLUPS = {
 SELECT epoch_us(completed_at) - epoch_us(completed_at) % 3600000000 AS unit, job_id, queue,
     trigger, worker_id, status, count(*) AS runs
 FROM {runs} GROUP BY ALL""",
+    "outcomes": """
+SELECT epoch_us(completed_at) - epoch_us(completed_at) % 3600000000 AS unit, queue, trigger,
+    status, count(*) AS runs
+FROM {runs} GROUP BY ALL""",
     "busy": _over_pieces(BUSY),
     "peaks": _over_pieces(PEAKS),
 }
 """What is kept: name -> SELECT, which is also the `kind` in the manifest.
 
-`ended`: runs by the hour of their end; `busy`: each worker's hours; `peaks`: most at once, an hour.
+`ended`: runs by the hour of their end; `outcomes`: the same without job and worker, which is far
+less where many runs end in an hour; `busy`: each worker's hours; `peaks`: most at once, an hour.
 `unit` is the start of the hour in microseconds since 1970.
 """

@@ -14,11 +14,11 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from jobkit.analytics.hot import Folder, State
+from jobkit.analytics.hot import Folder, State, earliest
 from jobkit.analytics.objects import Objects
 from jobkit.analytics.shapes import ATTEMPTS, RUNS
 from jobkit.analytics.snapshot import Look, Snapshot
-from jobkit.analytics.window import Window
+from jobkit.analytics.window import EPOCH, Window, micros
 from jobkit.db import Database
 from jobkit.store import snapshots
 
@@ -39,6 +39,8 @@ class Sources:
     """Rows of runs and of attempts in them."""
     longest: timedelta
     """From claim to end, of the longest attempt."""
+    first: datetime | None
+    """The earliest slot, making or claim in all that is read."""
     missing: tuple[str, ...]
     """Files that could not be read."""
     is_uniform: bool = True
@@ -103,6 +105,7 @@ class Shelf:
             "attempts": snapshot.attempts.height + sum(part.attempts for part in state.parts),
         }
         missing, longest = list(snapshot.lacking), state.longest
+        firsts = [earliest(snapshot.runs, snapshot.attempts), *(part.first for part in state.parts)]
         is_uniform = True
         for listed in self._within(snapshot, window):
             path = self.objects.fetch(listed)
@@ -116,6 +119,10 @@ class Shelf:
             rows[listed.kind] += listed.rows
             if listed.kind == "attempts":
                 longest = max(longest, self.objects.longest(listed, path))
+                firsts.append(listed.first_at and micros(listed.first_at))
+            else:
+                firsts.append(self.objects.first(listed, path))
+        first = min((us for us in firsts if us is not None), default=None)
         return Sources(
             tuple(files["runs"]),
             tuple(files["attempts"]),
@@ -123,6 +130,7 @@ class Shelf:
             snapshot.attempts,
             rows,
             timedelta(microseconds=longest),
+            None if first is None else EPOCH + timedelta(microseconds=first),
             tuple(dict.fromkeys(missing)),
             is_uniform,
         )
@@ -145,6 +153,27 @@ class Shelf:
             )
             if row.rows and not is_past and not is_later:
                 yield row
+
+    def rolled(
+        self, kind: str, snapshot: Snapshot, sources: Sources, window: Window
+    ) -> tuple[Sources, tuple[str, ...]]:
+        """Return the sources without the runs that a kind of roll-ups stands for, and its files.
+
+        Those of a part of which every run ended in the window; of any other the rows count.
+        """
+        parts = {row.part: row for row in snapshot.archived if row.kind == "runs" and row.rows}
+        replaced, files = set(), []
+        for listed in snapshot.archived:
+            part = parts.get(listed.part)
+            if listed.kind != kind or part is None or not _is_within(part, window):
+                continue
+            runs = str(self.objects.path(part))
+            path = self.objects.fetch(listed) if runs in sources.runs else None
+            if path is not None:
+                replaced.add(runs)
+                files.append(str(path))
+        left = tuple(file for file in sources.runs if file not in replaced)
+        return replace(sources, runs=left), tuple(files)
 
     # The engine
 
@@ -196,6 +225,11 @@ class Stream:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self._frame.__arrow_c_stream__(requested_schema)
+
+
+def _is_within(part: Any, window: Window) -> bool:
+    begins = window.start is None or part.first_at >= window.start
+    return begins and bool(part.last_at < window.end)
 
 
 def _inode(database: Database) -> int:

@@ -7,6 +7,7 @@ joined only when the statement names them, which is most of the time of a count 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from jobkit.analytics.shelf import Sources, Stream
@@ -130,36 +131,71 @@ def joins_in(sql: str) -> frozenset[str]:
     return JOINED & words
 
 
+def tables_in(sql: str) -> set[str]:
+    """Return what a statement of jobkit's own reads: what stands behind FROM and JOIN."""
+    return set(re.findall(r"\b(?:from|join)\s+([a-z_]\w*)", sql.lower()))
+
+
 def create(
+    cursor: Any,
+    names: set[str],
+    joins: frozenset[str],
+    snapshot: Snapshot,
+    sources: Sources,
+    window: Window,
+) -> None:
+    """Give a connection views, over what a window holds; other names are left out."""
+    for name, question in _questions(cursor, names, joins, snapshot, sources, window).items():
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {question}")
+
+
+def within(
     cursor: Any,
     sql: str,
     joins: frozenset[str],
     snapshot: Snapshot,
     sources: Sources,
     window: Window,
-) -> None:
-    """Give a connection the views that a statement names, over what a window holds."""
-    words = words_in(sql)
-    cursor.register("fresh_runs", Stream(sources.fresh_runs))
-    cursor.register("fresh_attempts", Stream(sources.fresh_attempts))
-    cursor.register("job_rows", Stream(snapshot.jobs))
-    cursor.register("worker_rows", Stream(snapshot.workers))
-    if "jobs" in words:
-        cursor.execute(_view("jobs", _plain(JOBS), "job_rows"))
-    if "workers" in words:
-        cursor.execute(_view("workers", _plain(WORKERS), "worker_rows"))
-    if "runs" in words:
-        cursor.execute(_runs(sources, window, joins))
-    if "attempts" in words:
-        cursor.execute(_attempts(sources, window, joins))
+) -> str:
+    """Return a statement of jobkit's own with its views in it, so that they are bound once."""
+    questions = _questions(cursor, tables_in(sql), joins, snapshot, sources, window)
+    made = ", ".join(f"{name} AS NOT MATERIALIZED ({q})" for name, q in questions.items())
+    if not made:
+        return sql
+    return f"WITH {made}, {sql[5:]}" if sql.startswith("WITH ") else f"WITH {made} {sql}"
+
+
+def _questions(
+    cursor: Any,
+    names: set[str],
+    joins: frozenset[str],
+    snapshot: Snapshot,
+    sources: Sources,
+    window: Window,
+) -> dict[str, str]:
+    """Return the SELECT of each view, and register the frames that they read."""
+    found, frames = {}, {}
+    if "jobs" in names:
+        found["jobs"] = f"SELECT {_plain(JOBS)} FROM job_rows"  # noqa: S608
+    if "workers" in names:
+        found["workers"] = f"SELECT {_plain(WORKERS)} FROM worker_rows"  # noqa: S608
+        frames["worker_rows"] = snapshot.workers
+    if "runs" in names:
+        found["runs"] = _runs(sources, window, joins)
+    if "attempts" in names:
+        found["attempts"] = _attempts(sources, window, joins)
+        frames["fresh_attempts"] = sources.fresh_attempts
+    if "runs" in names or ("attempts" in names and {"queue", "trigger"} & joins):
+        frames["fresh_runs"] = sources.fresh_runs
+    if "jobs" in names or ("job" in joins and found):
+        frames["job_rows"] = snapshot.jobs
+    for name, frame in frames.items():
+        cursor.register(name, Stream(frame))
+    return found
 
 
 def _plain(columns: dict[str, tuple[str, str]]) -> str:
     return ", ".join(f"{made} AS {name}" for name, (made, _) in columns.items())
-
-
-def _view(name: str, columns: str, source: str) -> str:
-    return f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {source}"  # noqa: S608
 
 
 def _chosen(columns: dict[str, tuple[str, str]], joins: frozenset[str], own: str) -> str:
@@ -172,7 +208,7 @@ def _runs(sources: Sources, window: Window, joins: frozenset[str]) -> str:
     source = f"({_run_rows(sources, window)}) r"
     if "job" in joins:
         source += " LEFT JOIN job_rows j ON j.id = r.job_id"
-    return _view("runs", _chosen(RUNS, joins, "r"), source)
+    return f"SELECT {_chosen(RUNS, joins, 'r')} FROM {source}"  # noqa: S608
 
 
 def _run_rows(sources: Sources, window: Window) -> str:
@@ -197,7 +233,7 @@ def _attempts(sources: Sources, window: Window, joins: frozenset[str]) -> str:
     if {"queue", "trigger"} & joins:
         everything = _rows("runs", sources, "id, queue, trigger", "TRUE")
         source += f" LEFT JOIN ({everything}) r ON r.id = a.dispatch_id"
-    return _view("attempts", _chosen(ATTEMPTS, joins, "a"), source)
+    return f"SELECT {_chosen(ATTEMPTS, joins, 'a')} FROM {source}"  # noqa: S608
 
 
 def _attempt_rows(sources: Sources, window: Window) -> str:
@@ -215,8 +251,12 @@ def _attempt_rows(sources: Sources, window: Window) -> str:
 def _rows(kind: str, sources: Sources, columns: str, where: str) -> str:
     files = sources.runs if kind == "runs" else sources.attempts
     union = "" if sources.is_uniform else ", union_by_name = true"
-    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
     return (
-        f"SELECT {columns} FROM read_parquet([{listed}]{union}) "  # noqa: S608
+        f"SELECT {columns} FROM read_parquet({listed(files)}{union}) "  # noqa: S608
         f"WHERE {where} UNION ALL SELECT {columns} FROM fresh_{kind}"
     )
+
+
+def listed(files: Iterable[str]) -> str:
+    """Write paths as a list of SQL."""
+    return "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from jobkit.analytics.buckets import Buckets
+from jobkit.analytics.buckets import DAY_US, Buckets
 from jobkit.analytics.charts import Chart, bars, line, stacked
 from jobkit.analytics.report import Report
 from jobkit.analytics.reports.grouping import HOUR_US, Grouping, arguments
 from jobkit.analytics.rollups import BUSY, PEAKS, PIECES
-from jobkit.analytics.window import literal, micros, naive
+from jobkit.analytics.window import literal, micros
 from jobkit.errors import BadInput
 
 if TYPE_CHECKING:
-    from jobkit.analytics.log import Log
+    from jobkit.analytics.log import Log, Quick
 
 ENDED = ("completed", "failed", "cancelled", "not_run")
 QUARTER_US = HOUR_US // 4
@@ -38,7 +37,39 @@ def throughput(log: Log, every: str | None, by: str | None) -> Report:
         f"throughput({arguments(every=every, by=by)})",
         lambda df: _throughput_chart(df, every, by, log.window.zone),
         grouping.filled(("ended", *ENDED)),
+        quick=_quick(log, grouping, every, by),
     )
+
+
+def _quick(log: Log, grouping: Grouping, every: str | None, by: str | None) -> Quick | None:
+    """Return how throughput is summed from roll-ups; None where their hours are too coarse."""
+    hours = grouping.buckets or (Buckets("days", DAY_US, log.span) if by == "hour" else None)
+    if hours is not None and unit_of(hours) != HOUR_US:
+        return None
+    keys = ("job_id", "queue", "trigger", "worker", "status")
+    kind = "ended" if by in ("job", "worker") else "outcomes"
+    kept = [key for key in keys if key == "status" or key == ("job_id" if by == "job" else by)]
+    raw = ", ".join(kept)
+    rolled = ", ".join("worker_id" if key == "worker" else key for key in kept)
+    summed = Grouping(log, "us", every, by)
+
+    def sql(files: str) -> str:
+        def some(*statuses: str) -> str:
+            listed = ", ".join(f"'{status}'" for status in statuses)
+            return f"coalesce(sum(n) FILTER (status IN ({listed})), 0)::BIGINT"
+
+        inner = f"""SELECT {summed.columns}coalesce(sum(n), 0)::BIGINT AS ended,
+            {some("COMPLETED")} AS completed, {some("FAILED", "TIMEOUT")} AS failed,
+            {some("CANCELLED")} AS cancelled, {some("MISSED", "SKIPPED")} AS not_run
+        FROM (
+            SELECT epoch_us(completed_at) AS us, {raw}, 1 AS n FROM runs
+            WHERE {log.window.holds("completed_at")}
+            UNION ALL
+            SELECT unit, {rolled}, runs FROM {files} WHERE unit IS NOT NULL
+        ) {summed.clause}"""  # noqa: S608
+        return summed.named(inner, "ended, " + ", ".join(ENDED))
+
+    return kind, sql
 
 
 def _throughput_chart(df: pl.DataFrame, every: str | None, by: str | None, zone: str) -> Chart:
@@ -134,14 +165,13 @@ def _utilisation_chart(df: pl.DataFrame, zone: str) -> Chart:
 
 def _seconds(log: Log, buckets: Buckets) -> pl.DataFrame:
     """Return how much of each bucket lies in the window and in the past."""
-    edges = buckets.edges()
-    low, high = log.span.start or log.span.end, min(log.window.end, log.as_of)
-    pairs = pairwise(edges)
-    seconds = [(min(end, high) - max(start, low)).total_seconds() for start, end in pairs]
+    edges = pl.Series(buckets.edges_us(), dtype=pl.Int64)
+    low, high = micros(log.span.start or log.span.end), micros(min(log.window.end, log.as_of))
+    starts, ends = edges.head(-1), edges.slice(1)
     return pl.DataFrame(
         {
-            "bucket": pl.Series([naive(edge) for edge in edges[:-1]], dtype=pl.Datetime("us")),
-            "seconds": pl.Series(seconds, dtype=pl.Float64),
+            "bucket": starts.cast(pl.Datetime("us")),
+            "seconds": (ends.clip(upper_bound=high) - starts.clip(lower_bound=low)) / 1e6,
         }
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from jobkit.analytics.buckets import Buckets
-from jobkit.analytics.window import Window, naive
+from jobkit.analytics.window import Window
 from jobkit.errors import BadInput
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ class Filled:
         buckets = self._grouping.buckets
         if buckets is None or self._grouping.by is not None:
             return df
-        edges = [naive(edge) for edge in buckets.edges()[:-1]]
-        everything = pl.DataFrame({"bucket": pl.Series(edges, dtype=pl.Datetime("us"))})
+        starts = pl.Series(buckets.edges_us()[:-1], dtype=pl.Int64)
+        everything = pl.DataFrame({"bucket": starts.cast(pl.Datetime("us"))})
         full = everything.join(df, on="bucket", how="left").sort("bucket")
         return full.with_columns(pl.col(self._zeros).fill_null(0)).select(df.columns)
 
