@@ -312,6 +312,23 @@ def test_a_module_that_starts_threads_is_not_preloaded(
     assert "missing is not preloaded: ModuleNotFoundError" in caplog.text
 
 
+def test_polars_is_preloaded_and_works_in_each_fork(workplace: Path) -> None:
+    (workplace / "script.py").write_text(
+        "import sys\nprint('polars' in sys.modules)\nimport polars\n"
+        "df = polars.DataFrame({'a': range(100_000)})\n"
+        "print(df.group_by(polars.col('a') % 10).len().height, df.sort('a')['a'][-1])\n"
+        "df.write_parquet('a.parquet')\nprint(polars.scan_parquet('a.parquet').collect().height)",
+        "utf-8",
+    )
+    opened = Nursery(inheritable(os.environ), ["polars"])
+    try:
+        for _ in range(3):
+            told = run(opened, workplace / "script.py")
+            assert told == ("exit", 0, None, "True\n10 99999\n100000\n")
+    finally:
+        opened.close()
+
+
 @pytest.mark.parametrize("victim", ["host", "zygote"])
 def test_after_kill_9_of_a_host_or_zygote_nothing_is_left_and_the_next_script_runs(
     workplace: Path, victim: str

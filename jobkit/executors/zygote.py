@@ -7,7 +7,8 @@ When a host is killed, what it leaves behind comes to the zygote, which ends it.
     python zygote.py FD MODULE ...
 
 Over the socket FD a worker asks for hosts, each with the end of another socket, and is told their
-process ids. A module that starts threads cannot be forked from: it is named, and the zygote ends.
+process ids. A module whose threads a fork would miss cannot be forked from: it is named, and the
+zygote ends.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ USUAL = (
     "string", "struct", "subprocess", "tempfile", "textwrap", "threading", "traceback", "typing",
     "urllib.parse", "uuid", "zoneinfo",
 )  # fmt: skip
+
+
+# A fork does without: jemalloc begins its own anew, and polars' removes what did not fit memory.
+SPARED = ("jemalloc_bg_thd", "polars-ooc-clea")
 
 
 class Zygote:
@@ -148,9 +153,28 @@ def preload(names: list[str]) -> dict[str, Any] | None:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - a script that needs it will say the same
             return {"refused": name, "why": f"{type(error).__name__}: {error}"}
-        if len(os.listdir("/proc/self/task")) > 1:
-            return {"refused": name, "why": "it starts threads"}
+        if left := threads():
+            return {"refused": name, "why": f"it starts threads: {', '.join(left)}"}
     return None
+
+
+def threads() -> list[str]:
+    """Return the names of threads that a fork would miss.
+
+    A library that prepares for forks ends its threads before one, and begins them anew when it
+    needs them: OpenBLAS, below numpy and pandas, does. So those that are left after a fork count.
+    """
+    if len(os.listdir("/proc/self/task")) > 1:
+        process = os.fork()
+        if process == 0:
+            os._exit(0)
+        os.waitpid(process, 0)
+    names = []
+    for thread in os.listdir("/proc/self/task"):
+        if thread != str(os.getpid()):
+            with open(f"/proc/self/task/{thread}/comm") as file:
+                names.append(file.read().strip())
+    return sorted(name for name in names if name not in SPARED)
 
 
 def main() -> None:
