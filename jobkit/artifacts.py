@@ -425,38 +425,22 @@ class BucketStore(Store):
     """A bucket of S3 or of what speaks like it; keys, region and endpoint as `AWS_…` says."""
 
     def __init__(self, url: str) -> None:
-        try:
-            import obstore
-        except ImportError:
-            raise BadInput(
-                f"{url} needs the extra s3.", "Install it: pip install 'jobkit[s3]'."
-            ) from None
         self.url = url
-        self._obstore = obstore
-        self._bucket = open_bucket(url)
+        self._obstore, self._bucket = open_bucket(url)
 
     def _write(self, key: str, file: BinaryIO) -> None:
-        with self._translated():
+        with translated(self._obstore):
             self._obstore.put(self._bucket, key, file)
 
     def _open(self, key: str) -> BinaryIO:
-        with self._translated():
+        with translated(self._obstore):
             opened = self._obstore.open_reader(self._bucket, key, buffer_size=PIECE)
         return io.BufferedReader(_Pieces(opened, self), PIECE)
 
     def _delete(self, keys: Sequence[str]) -> None:
         if keys:
-            with self._translated():
+            with translated(self._obstore):
                 self._obstore.delete(self._bucket, list(keys))
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise FileNotFoundError(in_short(error)) from error
-        except self._obstore.exceptions.BaseError as error:
-            raise OSError(in_short(error)) from error
 
 
 def in_short(error: Exception) -> str:
@@ -480,19 +464,36 @@ class _Pieces(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with self._store._translated():
+        with translated(self._store._obstore):
             piece = bytes(self._opened.read(len(buffer)))
         buffer[: len(piece)] = piece
         return len(piece)
 
 
-def open_bucket(url: str) -> Any:
-    from obstore.store import S3Store
+@contextmanager
+def translated(obstore: Any) -> Iterator[None]:
+    """Raise what a bucket says as an OSError, in short; FileNotFoundError for what is missing."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(in_short(error)) from error
+    except obstore.exceptions.BaseError as error:
+        raise OSError(in_short(error)) from error
 
+
+def open_bucket(url: str) -> tuple[Any, Any]:
+    """Return the library that speaks S3, and a bucket of it; BadInput without the extra s3."""
+    try:
+        import obstore
+        from obstore.store import S3Store
+    except ImportError:
+        raise BadInput(
+            f"{url} needs the extra s3.", "Install it: pip install 'jobkit[s3]'."
+        ) from None
     # An endpoint that is named without TLS was named so by the owner of the environment.
     named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     named = named or os.environ.get("AWS_ENDPOINT", "")
-    return S3Store.from_url(
+    bucket = S3Store.from_url(
         url,
         client_options={
             "allow_http": named.startswith("http://"),
@@ -500,3 +501,4 @@ def open_bucket(url: str) -> Any:
         },
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
     )
+    return obstore, bucket

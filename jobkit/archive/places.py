@@ -13,10 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
-from jobkit.artifacts import in_short, open_bucket, sync_folder
+from jobkit.artifacts import open_bucket, sync_folder, translated
 from jobkit.errors import ArchiveUnavailable, BadInput, NotFound
 
 PIECE = 1 << 20
@@ -199,41 +198,25 @@ class Bucket(Place):
     """A bucket of S3 or of what speaks like it; keys, region and endpoint as `AWS_…` says."""
 
     def __init__(self, url: str) -> None:
-        try:
-            import obstore
-        except ImportError:
-            raise BadInput(
-                f"{url} needs the extra s3.", "Install it: pip install 'jobkit[s3]'."
-            ) from None
         self.url = url
-        self._obstore: Any = obstore
-        self._bucket = open_bucket(url)
+        self._obstore, self._bucket = open_bucket(url)
 
     def _put(self, key: str, file: Path) -> None:
-        with self._translated():
+        with translated(self._obstore):
             # One request: only that is refused as a whole when the key is taken.
             self._obstore.put(self._bucket, key, file, mode="create", use_multipart=False)
 
     def _fetch(self, key: str, to: Path) -> None:
-        with self._translated(), to.open("wb") as copy:
+        with translated(self._obstore), to.open("wb") as copy:
             for piece in self._obstore.get(self._bucket, key).stream(min_chunk_size=PIECE):
                 copy.write(piece)
 
     def _things(self) -> Iterator[Thing]:
-        with self._translated():
+        with translated(self._obstore):
             for batch in self._obstore.list(self._bucket):
                 for item in batch:
                     yield Thing(item["path"], item["last_modified"])
 
     def _delete(self, key: str) -> None:
-        with self._translated():
+        with translated(self._obstore):
             self._obstore.delete(self._bucket, key)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise FileNotFoundError(in_short(error)) from error
-        except self._obstore.exceptions.BaseError as error:
-            raise OSError(in_short(error)) from error

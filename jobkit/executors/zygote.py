@@ -172,8 +172,11 @@ def threads() -> list[str]:
     names = []
     for thread in os.listdir("/proc/self/task"):
         if thread != str(os.getpid()):
-            with open(f"/proc/self/task/{thread}/comm") as file:
-                names.append(file.read().strip())
+            try:
+                with open(f"/proc/self/task/{thread}/comm") as file:
+                    names.append(file.read().strip())
+            except FileNotFoundError:
+                pass  # it has ended meanwhile
     return sorted(name for name in names if name not in SPARED)
 
 
