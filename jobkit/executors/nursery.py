@@ -122,12 +122,13 @@ class Nursery:
         not the worker's own and only begins to be got ready: nobody waits for that.
         """
         breed = self._breed(python, modules)
+        with self._lock:
+            self._used_at[breed] = stopwatch()
         if breed.python != sys.executable and not self._is_ready(breed):
             return self.take()
         with self._lock:
             if self._is_closed:
                 raise CannotStart("The worker has ended.", "Start it again.")
-            self._used_at[breed] = stopwatch()
             for index in reversed(range(len(self._idle))):  # so that those too many stay idle
                 if self._idle[index][0].breed == breed:
                     return self._idle.pop(index)[0]
