@@ -23,6 +23,7 @@ KEYWORDS = (
     *SCHEDULE_KEYWORDS,
     *BOUND_KEYWORDS,
     "params",
+    "tags",
     "queue",
     "priority",
     "timeout",
@@ -149,6 +150,7 @@ def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of what is given besides the schedule, each checked."""
     readers: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "params": ("params", params_column),
+        "tags": ("tags", _tags),
         "queue": ("queue", _queue),
         "priority": ("priority", lambda value: _whole("priority", value, -10_000, 10_000)),
         "retries": ("max_retries", lambda value: _whole("retries", value, 0, 1000)),
@@ -227,6 +229,14 @@ def _word(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise BadInput(f"{name}={value!r} is not known.", f"Use one of: {', '.join(allowed)}.")
     return value
+
+
+def _tags(value: Sequence[str]) -> list[str] | None:
+    tags = [value] if isinstance(value, str) else list(dict.fromkeys(value))
+    for tag in tags:
+        if not re.fullmatch(r"[\w.:-]{1,64}", tag):
+            raise BadInput(f"{tag!r} is no tag.", "Use letters, digits, '.', ':', '_' and '-'.")
+    return tags or None
 
 
 def _queue(value: str) -> str:

@@ -63,6 +63,7 @@ class Job:
     variables: dict[str, str] | None
     secrets: list[str] | None
     isolation: str | None
+    tags: list[str]
     version: int
     created_at: datetime
 
@@ -382,7 +383,8 @@ def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str) -> Job:
     return Job(
         kit,
         **_own_fields(Job, row)
-        | {"params": row.params or {}, "next_run": row.next_run if row.is_active else None},
+        | {"params": row.params or {}, "next_run": row.next_run if row.is_active else None}
+        | {"tags": row.tags or []},
         args=args,
         schedule=schedule,
         timeout=_duration(row.timeout_seconds),

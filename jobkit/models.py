@@ -122,6 +122,17 @@ class ScheduledJob(Table, table=True):
     """Names that workers resolve: `NAME` as a file, `env:NAME` also as a variable."""
     isolation: str | None = None
     """`fresh`: always a new interpreter."""
+    tags: list[str] | None = _json()
+    signature: list[dict[str, Any]] | None = _json()
+    """What parameters it takes: name, type, default and choices of each."""
+    defined_in: str | None = None
+    """The notebook and the cell that defined it."""
+    cell_timeout_seconds: float | None = None
+    """The longest that one cell of its notebook may take."""
+    keep_outputs: int | None = None
+    """Of how many runs the files are kept; of all, by their age, where NULL."""
+    keep_kernel_seconds: float | None = None
+    """How long the kernel of a notebook that failed stays to be looked at."""
     version: int = 1
     slots_until: datetime = _instant(nullable=False)
     """The cursor: the last slot, or instant, that was looked at."""

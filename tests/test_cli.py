@@ -143,6 +143,14 @@ def test_a_job_is_added_listed_changed_paused_resumed_and_deleted(jobkit: Jobkit
     assert jobkit("job", "list", "--json").document == []
 
 
+def test_a_job_has_tags_which_an_edit_replaces(jobkit: Jobkit, kit: Kit) -> None:
+    jobkit("job", "add", "hello", "hello.py", "--tag", "sales", "--tag", "team:north")
+    assert kit.job("hello").tags == ["sales", "team:north"]
+    jobkit("job", "edit", "hello", "--tag", "sales")
+    assert kit.job("hello").tags == ["sales"]
+    assert kit.edit("hello", tags=[]).tags == []
+
+
 def test_a_job_is_not_added_twice(jobkit: Jobkit) -> None:
     jobkit("job", "add", "sales", "hello.py")
     said = jobkit("job", "add", "sales", "hello.py")

@@ -239,6 +239,7 @@ def test_output_reaches_the_database_within_a_moment(kit: Kit, workplace: Path) 
         ({"env_vars": {"JOBKIT_DB_URL": "x"}}, "cannot name a variable"),
         ({"secrets": ["pass word"]}, "names no secret"),
         ({"isolation": "total"}, "is not known"),
+        ({"tags": ["two words"]}, "is no tag"),
         ({"source": " "}, "is empty"),
         ({"source": "x\x00"}, "holds a NUL"),
     ],

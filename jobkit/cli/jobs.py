@@ -40,6 +40,7 @@ def add(
     starts_at: o.StartsAt = None,
     ends_at: o.EndsAt = None,
     param: o.Params = None,
+    tag: o.Tags = None,
     queue: o.Queue = None,
     priority: o.Priority = None,
     timeout: o.Timeout = None,
@@ -84,6 +85,7 @@ def edit(
     starts_at: o.StartsAt = None,
     ends_at: o.EndsAt = None,
     param: o.Params = None,
+    tag: o.Tags = None,
     queue: o.Queue = None,
     priority: o.Priority = None,
     timeout: o.Timeout = None,
@@ -113,10 +115,12 @@ def edit(
 
 def _given(values: dict[str, Any], *without: str) -> dict[str, Any]:
     """Return the keywords of `Kit.add_job` for what was given on the command line."""
-    read = {*without, "param", "env", "secret", "embed", "as_json"}
+    read = {*without, "param", "tag", "env", "secret", "embed", "as_json"}
     given = {key: value for key, value in values.items() if value is not None and key not in read}
     if values["param"]:
         given["params"] = o.read_params(values["param"])
+    if values["tag"]:
+        given["tags"] = values["tag"]
     if values["env"]:
         given["env_vars"] = o.read_pairs("--env", values["env"])
     if values["secret"]:
@@ -168,6 +172,7 @@ def show(name: o.Name, as_json: o.AsJson = False) -> None:
                 ("schedule", f"{escape(job.schedule)} ({job.timezone})"),
                 ("state", "active" if job.is_active else "paused"),
                 ("next", ", ".join(text.instant(slot, job.timezone) for slot in job.next(3))),
+                ("tags", ", ".join(job.tags)),
                 ("queue", f"{job.queue}, priority {job.priority}"),
                 ("timeout", _timeout(job)),
                 ("takes", job.expectation().numbers),

@@ -81,6 +81,9 @@ EnvVars = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="K=V", help="A variable of its environment. Repeatable."),
 ]
+Tags = Annotated[
+    list[str] | None, typer.Option("--tag", metavar="T", help="A word to find it by. Repeatable.")
+]
 Secrets = Annotated[
     list[str] | None,
     typer.Option(

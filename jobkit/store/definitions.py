@@ -50,6 +50,12 @@ DEFINITION = (
     "variables",
     "secrets",
     "isolation",
+    "tags",
+    "signature",
+    "defined_in",
+    "cell_timeout_seconds",
+    "keep_outputs",
+    "keep_kernel_seconds",
     "is_active",
 )
 SCHEDULE = (
