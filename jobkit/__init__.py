@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
+    from jobkit.waiting import as_completed, gather
 
 __version__ = version("jobkit")
 
@@ -31,6 +32,8 @@ _HOMES = {
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
+    "gather": "waiting",
+    "as_completed": "waiting",
     "ArtifactsUnavailable": "errors",
     "JobkitError": "errors",
     "JobFailed": "errors",
@@ -51,8 +54,10 @@ __all__ = [
     "NotFound",
     "Run",
     "Worker",
+    "as_completed",
     "connect",
     "describe",
+    "gather",
     "preview",
 ]
 

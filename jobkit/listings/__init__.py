@@ -1,7 +1,9 @@
 """Jobs, runs and workers as a Kit lists them; each has the verbs and the queries of its noun."""
 
-from jobkit.listings.jobs import Jobs
+from jobkit.listings.jobs import JobList, Jobs
+from jobkit.listings.runlist import RunList
 from jobkit.listings.runs import Runs
-from jobkit.listings.workers import Workers
+from jobkit.listings.traces import Traces
+from jobkit.listings.workers import WorkerList, Workers
 
-__all__ = ["Jobs", "Runs", "Workers"]
+__all__ = ["JobList", "Jobs", "RunList", "Runs", "Traces", "WorkerList", "Workers"]
