@@ -23,7 +23,7 @@ from jobkit.archive import Archive
 from jobkit.artifacts import Store
 from jobkit.cells import Cell, read_cells
 from jobkit.clock import SystemClock
-from jobkit.db import Database
+from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, CannotStart, JobFailed, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
 from jobkit.expectation import Expectation
@@ -151,6 +151,11 @@ class Kit:
         """Ask the database for an answer; DatabaseUnavailable when there is none."""
         with self.database.read() as connection:
             workers.listed(connection)
+
+    @property
+    def pulse(self) -> Pulse:
+        """Whether anything was committed since the last look."""
+        return self.database.pulse
 
     # Jobs
 

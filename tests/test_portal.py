@@ -109,7 +109,7 @@ def test_htmx_gets_the_live_part_of_the_same_page(
 
 def test_every_page_asks_again_every_two_seconds(client: FlaskClient) -> None:
     for path in ("/", "/jobs", "/runs", "/workers"):
-        assert f'hx-get="{path}" hx-trigger="every 2s"' in body(client, path)
+        assert f'hx-get="{path}" hx-trigger="every 2s, wake"' in body(client, path)
 
 
 def test_the_filters_stay_in_what_the_list_asks_for(history: Stage, client: FlaskClient) -> None:
@@ -158,7 +158,7 @@ def test_the_overview_says_when_slots_are_late(stage: Stage, client: FlaskClient
     assert "Slots are late" not in words(body(client, "/"))
     stage.clock.turn(timedelta(minutes=20))
     assert "Slots are late: no scheduler seems to run." in words(body(client, "/"))
-    assert "late by 5 min" in words(body(client, "/jobs"))
+    assert "late: 2026-03-02 06:15:00 UTC" in words(body(client, "/jobs"))
 
 
 def test_a_job_shows_its_next_slots_in_its_zone_and_in_utc(
