@@ -1,0 +1,7 @@
+"""Jobs, runs and workers as a Kit lists them; each has the verbs and the queries of its noun."""
+
+from jobkit.listings.jobs import Jobs
+from jobkit.listings.runs import Runs
+from jobkit.listings.workers import Workers
+
+__all__ = ["Jobs", "Runs", "Workers"]
