@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
+    from jobkit.listings import Search
 
 __version__ = version("jobkit")
 
@@ -28,6 +29,7 @@ _HOMES = {
     "Kit": "kit",
     "Job": "handles",
     "Run": "handles",
+    "Search": "listings",
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
@@ -50,6 +52,7 @@ __all__ = [
     "Kit",
     "NotFound",
     "Run",
+    "Search",
     "Worker",
     "connect",
     "describe",

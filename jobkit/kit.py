@@ -18,7 +18,7 @@ from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
-from jobkit.listings import Jobs, Runs, Workers
+from jobkit.listings import Jobs, Runs, Searching, Workers
 from jobkit.listings.jobs import upcoming
 from jobkit.settings import Settings
 from jobkit.store import definitions, history, workers
@@ -240,6 +240,11 @@ class Kit:
     def changes(self, run_id: int, attempt: int | None = None) -> Changes:
         """Say what changed since the job last worked before an attempt, by default the last one."""
         return self.runs.changes(run_id, attempt)
+
+    @property
+    def search(self) -> Searching:
+        """Runs by what is known of them, page after page, and acting on all that match."""
+        return Searching(self)
 
     def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
         """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""

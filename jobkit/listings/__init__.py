@@ -2,6 +2,7 @@
 
 from jobkit.listings.jobs import Jobs
 from jobkit.listings.runs import Runs
+from jobkit.listings.search import Done, Page, Search, Searching
 from jobkit.listings.workers import Workers
 
-__all__ = ["Jobs", "Runs", "Workers"]
+__all__ = ["Done", "Jobs", "Page", "Runs", "Search", "Searching", "Workers"]
