@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
+    from jobkit.listings import Search
     from jobkit.waiting import as_completed, gather
 
 __version__ = version("jobkit")
@@ -29,6 +30,7 @@ _HOMES = {
     "Kit": "kit",
     "Job": "handles",
     "Run": "handles",
+    "Search": "listings",
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
@@ -53,6 +55,7 @@ __all__ = [
     "Kit",
     "NotFound",
     "Run",
+    "Search",
     "Worker",
     "as_completed",
     "connect",

@@ -15,11 +15,11 @@ from jobkit.artifacts import Store
 from jobkit.cards import Card
 from jobkit.cells import Cell
 from jobkit.clock import SystemClock
-from jobkit.db import Database
+from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
-from jobkit.listings import Jobs, Runs, Traces, Workers
+from jobkit.listings import Jobs, Runs, Searching, Traces, Workers
 from jobkit.listings.jobs import upcoming
 from jobkit.lookout import Awaiting
 from jobkit.portraits import Numbers
@@ -130,6 +130,11 @@ class Kit:
         """Ask the database for an answer; DatabaseUnavailable when there is none."""
         with self.database.read() as connection:
             workers.listed(connection)
+
+    @property
+    def pulse(self) -> Pulse:
+        """Whether anything was committed since the last look."""
+        return self.database.pulse
 
     # Jobs
 
@@ -284,6 +289,11 @@ class Kit:
     def changes(self, run_id: int, attempt: int | None = None) -> Changes:
         """Say what changed since the job last worked before an attempt, by default the last one."""
         return self.traces.changes(run_id, attempt)
+
+    @property
+    def search(self) -> Searching:
+        """Runs by what is known of them, page after page, and acting on all that match."""
+        return Searching(self)
 
     def wait(
         self, run_id: int, timeout: timedelta | float | str | None = None, *, live: bool = True

@@ -109,7 +109,7 @@ def test_htmx_gets_the_live_part_of_the_same_page(
 
 def test_every_page_asks_again_every_two_seconds(client: FlaskClient) -> None:
     for path in ("/", "/jobs", "/runs", "/workers"):
-        assert f'hx-get="{path}" hx-trigger="every 2s"' in body(client, path)
+        assert f'hx-get="{path}" hx-trigger="every 2s, wake"' in body(client, path)
 
 
 def test_the_filters_stay_in_what_the_list_asks_for(history: Stage, client: FlaskClient) -> None:
@@ -158,7 +158,7 @@ def test_the_overview_says_when_slots_are_late(stage: Stage, client: FlaskClient
     assert "Slots are late" not in words(body(client, "/"))
     stage.clock.turn(timedelta(minutes=20))
     assert "Slots are late: no scheduler seems to run." in words(body(client, "/"))
-    assert "late by 5 min" in words(body(client, "/jobs"))
+    assert "late: 2026-03-02 06:15:00 UTC" in words(body(client, "/jobs"))
 
 
 def test_a_job_shows_its_next_slots_in_its_zone_and_in_utc(
@@ -207,13 +207,34 @@ def test_runs_are_filtered_by_job_and_status(history: Stage, client: FlaskClient
     assert listed("") == ["4", "3", "2", "1"]
     assert listed("?job=sales&status=") == ["3", "2", "1"]
     assert listed("?job=&status=FAILED") == ["2"]
-    assert "No such runs" in body(client, "/runs?job=sales&status=MISSED")
+    assert "No run matches" in body(client, "/runs?job=sales&status=MISSED")
 
 
 def post(client: FlaskClient, path: str) -> str:
     answer = client.post(path, headers=SAME_ORIGIN)
     assert answer.status_code == 303, answer.text
     return str(answer.headers["Location"])
+
+
+def test_all_that_match_are_cancelled_after_their_number_is_said(
+    history: Stage, client: FlaskClient
+) -> None:
+    history.kit.submit("sales")
+    asked = body(client, "/runs/cancel?job=sales")
+    assert "Cancel 2 runs?" in words(asked)
+    history.kit.submit("sales")  # after the number was said: it stays
+    form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', asked.partition("<form")[2]))
+    answer = client.post("/runs/cancel", data=form, headers=SAME_ORIGIN)
+    assert (answer.status_code, answer.location) == (303, "/runs?job=sales&done=2&refused=0")
+    assert [run.status for run in history.kit.runs("sales", limit=2)] == ["PENDING", "CANCELLED"]
+    assert "2 done." in words(body(client, answer.location))
+
+
+def test_the_ticked_runs_are_run_again_and_no_others(history: Stage, client: FlaskClient) -> None:
+    assert "Run again 2 runs?" in words(body(client, "/runs/retry?run=1&run=2"))
+    answer = client.post("/runs/retry", data={"run": ["1", "3"]}, headers=SAME_ORIGIN)
+    assert answer.location == "/runs?done=1&refused=1"
+    assert [run.retry_of for run in history.kit.runs("sales", limit=2)] == [1, None]
 
 
 def test_run_now_makes_a_manual_run_and_leads_to_it(history: Stage, client: FlaskClient) -> None:

@@ -3,7 +3,20 @@
 from jobkit.listings.jobs import JobList, Jobs
 from jobkit.listings.runlist import RunList
 from jobkit.listings.runs import Runs
+from jobkit.listings.search import Done, Page, Search, Searching
 from jobkit.listings.traces import Traces
 from jobkit.listings.workers import WorkerList, Workers
 
-__all__ = ["JobList", "Jobs", "RunList", "Runs", "Traces", "WorkerList", "Workers"]
+__all__ = [
+    "Done",
+    "JobList",
+    "Jobs",
+    "Page",
+    "RunList",
+    "Runs",
+    "Search",
+    "Searching",
+    "Traces",
+    "WorkerList",
+    "Workers",
+]

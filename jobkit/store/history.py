@@ -21,7 +21,8 @@ CLEANUP_BATCH = 500
 TAIL_CHUNKS = 50
 
 
-def _with_names() -> sa.Select[Any]:
+def with_names() -> sa.Select[Any]:
+    """Select runs, each with its job's name."""
     return sa.select(runs, jobs.c.name.label("job_name")).join_from(
         runs, jobs, runs.c.job_id == jobs.c.id, isouter=True
     )
@@ -35,7 +36,7 @@ def run(connection: Connection, run_id: int) -> Row[Any]:
     return found[0]
 
 
-_RUN = Prepared(_with_names().where(runs.c.id == sa.bindparam("of")))
+_RUN = Prepared(with_names().where(runs.c.id == sa.bindparam("of")))
 
 
 def listed(
@@ -52,7 +53,7 @@ def listed(
 
     `job_ids`: of these jobs; `before`: with a lower id.
     """
-    statement = _with_names().limit(limit).offset(offset)
+    statement = with_names().limit(limit).offset(offset)
     if job_ids is not None:
         statement = statement.where(runs.c.job_id.in_(job_ids))
     if before is not None:
@@ -66,8 +67,8 @@ def listed(
     return connection.execute(statement).all()
 
 
-_AMONG = Prepared(_with_names().where(OneOf(runs.c.id, "of")))
-_ENDED = Prepared(_with_names().where(OneOf(runs.c.id, "of"), runs.c.completed_at.is_not(None)))
+_AMONG = Prepared(with_names().where(OneOf(runs.c.id, "of")))
+_ENDED = Prepared(with_names().where(OneOf(runs.c.id, "of"), runs.c.completed_at.is_not(None)))
 
 
 def among(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
@@ -84,13 +85,13 @@ def latest_of_each(connection: Connection, job_ids: Sequence[int]) -> dict[int, 
     """Return the newest run of each of these jobs."""
     newest = sa.select(sa.func.max(runs.c.id)).where(runs.c.job_id == jobs.c.id)
     ids = sa.select(newest.correlate(jobs).scalar_subquery()).where(jobs.c.id.in_(job_ids))
-    rows = connection.execute(_with_names().where(runs.c.id.in_(ids)))
+    rows = connection.execute(with_names().where(runs.c.id.in_(ids)))
     return {row.job_id: row for row in rows}
 
 
 def waiting(connection: Connection, limit: int = 200) -> Sequence[Row[Any]]:
     """Return what runs and what waits: in progress first, then in the order of claims."""
-    statement = _with_names().where(runs.c.status.in_((PENDING, IN_PROGRESS)))
+    statement = with_names().where(runs.c.status.in_((PENDING, IN_PROGRESS)))
     progress = sa.case((runs.c.status == IN_PROGRESS, 0), else_=1)
     order = (progress, runs.c.priority.desc(), runs.c.available_at, runs.c.id)
     return connection.execute(statement.order_by(*order).limit(limit)).all()
