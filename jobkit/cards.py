@@ -14,6 +14,8 @@ from html import escape
 MOST_BYTES = 20_000
 SHOWN = (20, 8, 3, 1, 0)
 """How many rows and lines are shown: fewer where they are long."""
+LEAST_SHOWN = 1
+"""Where no more rows than these fit, facts are cut as cells are."""
 SHOWN_LINES = 10
 """So many last lines of an output."""
 LONGEST_TITLE = 200
@@ -113,16 +115,17 @@ class Card:
         return made
 
     def _pieces(self, most: int) -> Iterator[str]:
+        longest = LONGEST_FACT if most > LEAST_SHOWN else LONGEST_CELL
         yield f'<div style="{_BOX}"><div><strong>{_text(self.title, LONGEST_TITLE)}</strong>'
         if self.state:
             colour = _COLOURS.get(self.state, _GREY)
-            yield f' <span style="color:{colour}">●</span> {_text(self.state)}'
+            yield f' <span style="color:{colour}">●</span> {_text(self.state, LONGEST_CELL)}'
         yield "</div>"
         if facts := self._facts():
             yield "<table><tbody>"
             for name, value in facts[:20]:
-                yield f'<tr><th style="{_LEFT}">{_text(name)}</th>'
-                yield f'<td style="{_LEFT}">{_text(value)}</td></tr>'
+                yield f'<tr><th style="{_LEFT}">{_text(name, LONGEST_CELL)}</th>'
+                yield f'<td style="{_LEFT}">{_text(value, longest)}</td></tr>'
             yield "</tbody></table>"
         if self.bar is not None:
             yield _bar(self.bar)
@@ -132,7 +135,7 @@ class Card:
             shown = "\n".join(_text(line, LONGEST_LINE) for line in self.lines[-most:])
             yield f'<pre style="{_PRE}">{shown}</pre>'
         for note in self.notes[:10]:
-            yield f"<div><small>{_text(note)}</small></div>"
+            yield f"<div><small>{_text(note, longest)}</small></div>"
         yield "</div>"
 
     @property
@@ -181,8 +184,10 @@ def _bar(done: float) -> str:
 
 
 def _rows(table: Table, most: int) -> Iterator[str]:
-    if table.rows:
-        heads = "".join(f'<th style="{_LEFT}">{_text(name)}</th>' for name in table.columns)
+    if table.rows and most:
+        heads = "".join(
+            f'<th style="{_LEFT}">{_text(name, LONGEST_CELL)}</th>' for name in table.columns
+        )
         yield f"<table><thead><tr>{heads}</tr></thead><tbody>"
         for row in table.rows[:most]:
             cells = "".join(f'<td style="{_LEFT}">{_cell(value)}</td>' for value in row)

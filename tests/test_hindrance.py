@@ -23,7 +23,9 @@ def why(**around: object) -> str:
 def test_a_retry_is_not_due_yet_and_the_error_is_named() -> None:
     said = why(available_at=at("14:05"), attempt=2, error="exit code 1", servers=(FULL,))
     assert said == "waits for its retry at 14:05, in 5 min (attempt 2: exit code 1)"
-    assert why(available_at=at("09:30", 3)) == "it is not due before 2026-03-03 09:30, in 19 h 30 min"
+    assert (
+        why(available_at=at("09:30", 3)) == "it is not due before 2026-03-03 09:30, in 19 h 30 min"
+    )
 
 
 def test_a_missed_deadline_is_told() -> None:
