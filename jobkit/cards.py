@@ -144,7 +144,7 @@ class Card:
         return "\n".join(self._text_lines(SHOWN[0]))
 
     def _text_lines(self, most: int) -> Iterator[str]:
-        state = f": {self.state}" if self.state else ""
+        state = f": {plain(self.state, LONGEST_CELL)}" if self.state else ""
         yield plain(self.title, LONGEST_TITLE) + state
         facts = self._facts()
         width = max((len(name) for name, _ in facts), default=0)
