@@ -7,6 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobkit.capture import CannotTravel
+    from jobkit.decorated import Definition, job
     from jobkit.errors import (
         ArtifactsUnavailable,
         BadInput,
@@ -22,6 +24,9 @@ __version__ = version("jobkit")
 
 # Loaded where they are first used: `import jobkit` costs next to nothing.
 _HOMES = {
+    "job": "decorated",
+    "Definition": "decorated",
+    "CannotTravel": "capture",
     "connect": "kit",
     "preview": "kit",
     "describe": "kit",
@@ -43,7 +48,9 @@ __all__ = [
     "ArtifactsUnavailable",
     "Attempt",
     "BadInput",
+    "CannotTravel",
     "DatabaseUnavailable",
+    "Definition",
     "Job",
     "JobFailed",
     "JobkitError",
@@ -53,6 +60,7 @@ __all__ = [
     "Worker",
     "connect",
     "describe",
+    "job",
     "preview",
 ]
 

@@ -64,6 +64,9 @@ class Job:
     secrets: list[str] | None
     isolation: str | None
     tags: list[str]
+    signature: list[dict[str, Any]]
+    """Its parameters, see `jobkit.parameters`; empty for a job that takes anything."""
+    defined_in: str | None
     version: int
     created_at: datetime
 
@@ -384,7 +387,7 @@ def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str) -> Job:
         kit,
         **_own_fields(Job, row)
         | {"params": row.params or {}, "next_run": row.next_run if row.is_active else None}
-        | {"tags": row.tags or []},
+        | {"tags": row.tags or [], "signature": row.signature or []},
         args=args,
         schedule=schedule,
         timeout=_duration(row.timeout_seconds),

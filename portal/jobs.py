@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
-from flask import Blueprint, current_app, redirect, url_for
+from flask import Blueprint, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 import jobkit
+from jobkit import parameters
 from portal.pages import page
 
 blueprint = Blueprint("jobs", __name__)
@@ -27,10 +29,21 @@ def index() -> str:
 @blueprint.get("/jobs/<path:name>")
 def show(name: str) -> str:
     """Show one job."""
+    return _page(name)
+
+
+def _page(
+    name: str, typed: Mapping[str, str] | None = None, wrong: Mapping[str, str] | None = None
+) -> str:
+    """Render one job; `typed`: what stood in its form, `wrong`: what is wrong with that."""
     job = _kit().job(name)
+    shown = parameters.as_texts(job.signature, job.params) if typed is None else typed
     return page(
         "jobs/show.html",
+        poll=typed is None,
         job=job,
+        shown=shown,
+        wrong=wrong or {},
         runs=job.runs(30),
         slots=job.next(5) if job.is_active else [],
         versions=job.versions(),
@@ -41,8 +54,13 @@ def show(name: str) -> str:
 
 @blueprint.post("/jobs/<path:name>/runs")
 def start(name: str) -> ResponseReturnValue:
-    """Run the job now."""
-    return redirect(url_for("runs.show", run_id=_kit().submit(name).id), 303)
+    """Run the job now with what stands in the form, which comes back when that is wrong."""
+    job = _kit().job(name)
+    typed = {key.removeprefix("param:"): text for key, text in request.form.items()}
+    given = parameters.from_form(job.signature, typed)
+    if wrong := parameters.problems(job.signature, given, job.params):
+        return _page(name, typed, wrong), 422
+    return redirect(url_for("runs.show", run_id=_kit().jobs.submit(name, **given).id), 303)
 
 
 @blueprint.post("/jobs/<path:name>/pause")
