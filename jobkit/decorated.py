@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from jobkit import definition, parameters, settings, text, trial
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 # What the function itself says.
 OWN_KEYWORDS = ("kind", "source", "signature", "defined_in")
 
@@ -99,6 +101,8 @@ class Definition(Generic[P, R]):
             if keyword in self._given:
                 raise BadInput(f"{keyword}= is what the function says itself.", "Leave it out.")
         definition.check_keywords(self._given)
+        # From long ago: a notebook may be run again when its only slot has passed.
+        definition.schedule_columns(self._timing(), settings.load(), LONG_AGO)
         self._columns()
 
     def _columns(self) -> dict[str, Any]:
@@ -138,7 +142,7 @@ class Definition(Generic[P, R]):
     def schedule(self) -> str:
         """When it runs, in words."""
         timing = self._timing()
-        return describe(**timing) if timing else "on demand"
+        return describe(after=LONG_AGO, **timing) if timing else "on demand"
 
     def _timing(self) -> dict[str, Any]:
         words = definition.SCHEDULE_KEYWORDS + definition.BOUND_KEYWORDS
@@ -146,7 +150,7 @@ class Definition(Generic[P, R]):
 
     # Here, without a queue
 
-    def test(self, **params: Any) -> R:
+    def test(self, /, **params: Any) -> R:
         """Run the captured script in a fresh process, as a worker would, and return its result.
 
         What it prints is shown as it comes. JobFailed, with the traceback of that process, when it
@@ -207,7 +211,7 @@ class Definition(Generic[P, R]):
                 f"Run {self.function.__name__}.deploy() first.",
             ) from None
 
-    def submit(self, **params: Any) -> Run:
+    def submit(self, /, **params: Any) -> Run:
         """Make a run of what is deployed, with these parameters over the job's own."""
         return self.job.submit(**params)
 
@@ -216,7 +220,9 @@ class Definition(Generic[P, R]):
         if self._kit is not None and self.name in self._kit.jobs:
             return self._kit.next_slots(self.name, count)
         timing = self._timing()
-        return preview(count=count, **timing) if timing else []
+        with suppress(BadInput):  # its last slot has passed
+            return preview(count=count, **timing) if timing else []
+        return []
 
     def pause(self) -> Job:
         """Stop the schedule; what is unfinished goes on."""

@@ -70,7 +70,7 @@ class Job:
     version: int
     created_at: datetime
 
-    def submit(self, **params: Any) -> Run:
+    def submit(self, /, **params: Any) -> Run:
         """Make a manual run, with these parameters over the job's own."""
         return self._kit.submit(self.name, **params)
 

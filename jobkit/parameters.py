@@ -72,10 +72,7 @@ class Unreadable(Exception):
 
 def read(function: Callable[..., Any]) -> tuple[list[Entry], list[Unreadable]]:
     """Return what a function takes, and the parameters that cannot be given from afar."""
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:  # noqa: BLE001 - an annotation may be any expression
-        hints = {}
+    hints = _hints(function)
     helps = _helps(inspect.getdoc(function) or "")
     entries, problems = [], []
     for item in inspect.signature(function).parameters.values():
@@ -84,6 +81,18 @@ def read(function: Callable[..., Any]) -> tuple[list[Entry], list[Unreadable]]:
         except Unreadable as problem:
             problems.append(problem)
     return entries, problems
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return what annotations mean; those that are texts of nothing known are left out."""
+    inner = inspect.unwrap(function)
+    found: dict[str, Any] = {}
+    for name, hint in getattr(inner, "__annotations__", {}).items():
+        alone = types.SimpleNamespace(__annotations__={name: hint})
+        with contextlib.suppress(Exception):  # an annotation may be any expression
+            around = inspect.getclosurevars(inner).nonlocals
+            found |= typing.get_type_hints(alone, {**inner.__globals__, **around})
+    return found
 
 
 def _entry(item: inspect.Parameter, hint: Any, help_: str | None) -> Entry:

@@ -93,7 +93,7 @@ def _check(name: str, outcome: Outcome, output: str) -> None:
         "memory": "used more memory than it may",
         "error": f"could not start: {outcome.error}",
     }.get(outcome.ended_by, f"ended with exit code {outcome.exit_code}")
-    if outcome.signal:
+    if outcome.signal and outcome.ended_by == "exit":
         how = f"was killed by signal {outcome.signal}"
     status = "TIMEOUT" if outcome.ended_by == "timeout" else "FAILED"
     last = output[-LAST_CHARACTERS:]

@@ -153,7 +153,7 @@ class _Writer:
         return f"{self._module('logging')}.getLogger({value.name!r})"
 
     def _partial(self, value: functools.partial[Any]) -> str:
-        if not isinstance(value.func, types.FunctionType | type):
+        if not isinstance(getattr(value.func, "__name__", None), str):
             raise CannotWrite("it is a partial of something else than a function")
         parts = [self.named(value.func), *(self.text(item, 0) for item in value.args)]
         parts += [f"{name}={self.text(item, 0)}" for name, item in value.keywords.items()]

@@ -74,7 +74,8 @@ class Walk:
     ) -> None:
         """Have the script bind a name to what this value is."""
         value = underlying(value)
-        if isinstance(value, types.ModuleType) and value is self._values.get(name):
+        is_known = name in self._values and self._values[name] is value
+        if is_known and isinstance(value, types.ModuleType):
             self._module(name, value, namespace, reader, chains)
             return
         if name in self._values:

@@ -91,7 +91,7 @@ class Jobs:
                 values |= definition.schedule_columns(given, self._kit.settings, now, current=job)
             if not values:
                 raise BadInput(f"Nothing to change in {name!r}.", "Give what is to be different.")
-            values |= _checked_params({**job._mapping, **values})
+            values |= _checked_params({**job._asdict(), **values})
             return self._job(self._change(connection, job, values, "edited"))
 
     def deploy(self, name: str, target: str, **given: Any) -> Deployment:
@@ -155,7 +155,7 @@ class Jobs:
             job = definitions.by_name(connection, name)
         return upcoming(schedule_of(job), self._kit.clock.now(), count)
 
-    def submit(self, name: str, **params: Any) -> Run:
+    def submit(self, name: str, /, **params: Any) -> Run:
         """Make a manual run of a job, with these parameters over its own."""
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
