@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
-    from jobkit.listings import Search
+    from jobkit.listings import Search, Span
 
 __version__ = version("jobkit")
 
@@ -30,6 +30,7 @@ _HOMES = {
     "Job": "handles",
     "Run": "handles",
     "Search": "listings",
+    "Span": "listings",
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
@@ -53,6 +54,7 @@ __all__ = [
     "NotFound",
     "Run",
     "Search",
+    "Span",
     "Worker",
     "connect",
     "describe",

@@ -18,7 +18,7 @@ from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
-from jobkit.listings import Jobs, Runs, Searching, Workers
+from jobkit.listings import Board, Jobs, Runs, Searching, Workers
 from jobkit.listings.jobs import upcoming
 from jobkit.settings import Settings
 from jobkit.store import definitions, history, workers
@@ -245,6 +245,11 @@ class Kit:
     def search(self) -> Searching:
         """Runs by what is known of them, page after page, and acting on all that match."""
         return Searching(self)
+
+    @property
+    def board(self) -> Board:
+        """Jobs and runs at a glance, with as few rows as that takes."""
+        return Board(self)
 
     def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
         """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""

@@ -163,6 +163,7 @@ const SAID = {
     return behind < LATE ? "due now" : `late by ${lasting(behind)}`;
   },
   since: (behind) => lasting(behind),
+  hour: (behind, date) => clock.format(date).slice(0, 5),
   at: (behind, date) => `${calendar.format(date)} ${clock.format(date)}`,
 };
 
