@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
+    from jobkit.listings import Search, Span
 
 __version__ = version("jobkit")
 
@@ -33,6 +34,8 @@ _HOMES = {
     "Kit": "kit",
     "Job": "handles",
     "Run": "handles",
+    "Search": "listings",
+    "Span": "listings",
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
@@ -57,6 +60,8 @@ __all__ = [
     "Kit",
     "NotFound",
     "Run",
+    "Search",
+    "Span",
     "Worker",
     "connect",
     "describe",

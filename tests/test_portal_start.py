@@ -44,7 +44,7 @@ def fields(html: str) -> dict[str, dict[str, Any]]:
 
 
 def start(client: FlaskClient, name: str = "sales", **typed: str) -> Any:
-    data = {f"param:{key}": value for key, value in typed.items()}
+    data = {"fields": "1"} | {f"param:{key}": value for key, value in typed.items()}
     return client.post(f"/jobs/{name}/runs", data=data, headers=SAME_ORIGIN)
 
 
@@ -69,6 +69,17 @@ def test_what_stands_in_the_form_is_what_runs(client: FlaskClient, stage: Stage)
         "day": "2026-03-02", "region": "us", "count": 7, "dry": False
     }  # fmt: skip
     assert start(client, "plain").status_code == 303
+
+
+def test_a_button_without_fields_leaves_the_defaults_or_shows_the_form(
+    client: FlaskClient, stage: Stage
+) -> None:
+    answer = client.post("/jobs/sales/runs", headers=SAME_ORIGIN)
+    assert answer.status_code == 422
+    assert "checked" in fields(answer.get_data(as_text=True))["dry"]
+    stage.kit.edit("sales", params={"day": "2026-03-02"})
+    assert client.post("/jobs/sales/runs", headers=SAME_ORIGIN).status_code == 303
+    assert stage.runs()[0].params == {"day": "2026-03-02"}
 
 
 def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(
