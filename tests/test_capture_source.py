@@ -258,6 +258,45 @@ SAME = {
             def area(self): return 1
         def job(): return [Point(1), Options(size=1), Unit.make().double]
         """,
+    "generic classes and named tuples": """
+        from collections import namedtuple
+        from typing import Generic, TypeVar
+        T = TypeVar("T")
+        Pair = namedtuple("Pair", "x y", defaults=[2])
+        class Box(Generic[T]):
+            def __init__(self, x: T): self.x = x
+        def job(): return [Box[int](3).x, Pair(1)]
+        """,
+    "functions in a dictionary": """
+        from math import sqrt
+        def one(x): return x + STEP
+        STEP = 1
+        STEPS = {"one": one, "len": len, "root": sqrt}
+        def job(): return [STEPS["one"](1), STEPS["len"]([1]), STEPS["root"](4)]
+        """,
+    "context managers, loggers, a logger's name": """
+        import logging
+        from contextlib import contextmanager
+        log = logging.getLogger(__name__)
+        @contextmanager
+        def told(x):
+            log.warning("to stderr")
+            yield x
+        def job():
+            with told(3) as x: return [x, log.name]
+        """,
+    "another job and a decorator below jobkit's": """
+        import functools, jobkit
+        def more(function):
+            @functools.wraps(function)
+            def inner(*a, **k): return function(*a, **k) + 1
+            return inner
+        @jobkit.job(every="1h")
+        def other(x: int = 1): return x
+        @jobkit.job
+        @more
+        def job(): return other(3)
+        """,
     "another name for a function": """
         def original(x): return x + 1
         alias = original
@@ -342,6 +381,9 @@ REFUSED = {
     "an object": ("class A: pass\na = A()\ndef job(): return a", "a", "desk.A", "inside the function"),
     "a list that holds itself": ("loop = []\nloop.append(loop)\ndef job(): return loop", "loop", "list", "inside"),
     "a list with an object in it": ("a = [1, object()]\ndef job(): return a", "a", "list", "inside"),
+    "a lambda in a dictionary": ("F = {1: lambda: 1}\ndef job(): return F[1]()", "F", "dict", "inside"),
+    "a class of an earlier base": ("class A: v = 1\nclass B(A): pass\nclass A: v = 2\ndef job(): return B.v", "B", "type", "Run the cell of B again"),
+    "members of a Flag together": ("import enum\nclass F(enum.Flag):\n    A, B = 1, 2\nX = F.A | F.B\ndef job(): return X", "X", "desk.F", "inside"),
     "a lambda without text": ("f = eval('lambda x: x')\ndef job(): return f(1)", "f", "function", "Define it with `def`"),
     "a class without text": ("C = type('C', (), {})\ndef job(): return C()", "C", "type", "class"),
     "a class of a function": ("def make():\n    class C: pass\n    return C\nC = make()\ndef job(): return C()", "C", "type", "top level"),

@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from jobkit.capture import script
+from jobkit.capture.meaning import underlying
 from jobkit.capture.refusal import CannotTravel, Refusal
-from jobkit.capture.walk import Walk, underlying
+from jobkit.capture.walk import Walk
 
 __all__ = ["CannotTravel", "Captured", "Refusal", "capture"]
 

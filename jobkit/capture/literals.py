@@ -73,11 +73,16 @@ class _Writer:
             return self._member(value)
         if (maker := _MAKERS.get(kind)) is not None:
             return maker(self, value)
-        if isinstance(value, type | types.FunctionType):
-            return self.named(value)
+        if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+            return self._named(value)
         if isinstance(value, pathlib.PurePath):
             return f"{self._module('pathlib')}.{_path_kind(value)}({str(value)!r})"
         return self._typing(value)
+
+    def _named(self, value: Any) -> str:
+        if not value.__name__.isidentifier():
+            raise CannotWrite("it holds a lambda, which has no name: write it with `def`")
+        return self.named(value)
 
     def _module(self, name: str) -> str:
         self.modules.add(name)
@@ -155,9 +160,16 @@ class _Writer:
     def _partial(self, value: functools.partial[Any]) -> str:
         if not isinstance(getattr(value.func, "__name__", None), str):
             raise CannotWrite("it is a partial of something else than a function")
-        parts = [self.named(value.func), *(self.text(item, 0) for item in value.args)]
+        parts = [self._named(value.func), *(self.text(item, 0) for item in value.args)]
         parts += [f"{name}={self.text(item, 0)}" for name, item in value.keywords.items()]
         return f"{self._module('functools')}.partial({', '.join(parts)})"
+
+    def _variable(self, value: typing.TypeVar) -> str:
+        if value.__constraints__ or value.__bound__ is not None:
+            raise CannotWrite("it is a TypeVar with bounds")
+        variance = ", covariant=True" if value.__covariant__ else ""
+        variance += ", contravariant=True" if value.__contravariant__ else ""
+        return f"{self._module('typing')}.TypeVar({value.__name__!r}{variance})"
 
     def _typing(self, value: Any) -> str:
         """Write what stands in annotations: `list[int]`, `Literal["a"]`, `int | None`."""
@@ -194,6 +206,7 @@ _MAKERS: dict[type, Callable[[Any, Any], str]] = {
     re.Pattern: _Writer._pattern,
     logging.Logger: _Writer._logger,
     functools.partial: _Writer._partial,
+    typing.TypeVar: _Writer._variable,
 }
 
 

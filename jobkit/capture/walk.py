@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import ast
 import builtins
-import functools
-import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jobkit.capture import literals, origins, reads, texts
+from jobkit.capture import literals, meaning, origins, reads, texts
 from jobkit.capture.refusal import Refusal, type_name
 from jobkit.capture.script import Piece
 from jobkit.capture.ways import shown_by, way_out
 
 SKIPPED = {"__name__", "__file__", "__doc__", "__class__", "__builtins__", "__debug__"}
 HISTORY = {"In", "Out", "_", "__", "___", "_i", "_ii", "_iii", "_oh", "_ih", "_dh"}
-_MISSING = object()
 
 
 class Walk:
@@ -73,13 +70,13 @@ class Walk:
         chains: Sequence[tuple[str, ...]],
     ) -> None:
         """Have the script bind a name to what this value is."""
-        value = underlying(value)
+        value = meaning.underlying(value)
         is_known = name in self._values and self._values[name] is value
         if is_known and isinstance(value, types.ModuleType):
             self._module(name, value, namespace, reader, chains)
             return
         if name in self._values:
-            if not _is_same(self._values[name], value):
+            if not meaning.is_same(self._values[name], value):
                 self.refuse(
                     name, value, reader, "the script has another thing of that name already",
                     f"Rename one of the two {name}",
@@ -88,7 +85,7 @@ class Walk:
         self._values[name] = value
         if isinstance(value, types.ModuleType):
             self._module(name, value, namespace, reader, chains)
-        elif name in HISTORY or _is_of_ipython(value):
+        elif name in HISTORY or meaning.is_of_ipython(value):
             self.refuse(name, value, reader, "it is the notebook's own", shown_by(name))
         elif not self._import(name, value, namespace, reader):
             self._make(name, value, namespace, reader)
@@ -176,7 +173,7 @@ class Walk:
 
     def _import(self, name: str, value: Any, namespace: Mapping[str, Any], reader: str) -> bool:
         """Bind a name by an import if its value comes from an installed module."""
-        home = _written_import(name, value, namespace) or _defined_home(name, value)
+        home = meaning.written_import(name, value, namespace) or meaning.defined_home(name, value)
         if home is None:
             return False
         module, attribute = home
@@ -192,7 +189,7 @@ class Walk:
     def _make(self, name: str, value: Any, namespace: Mapping[str, Any], reader: str) -> None:
         if isinstance(value, type):
             self._class(name, value, reader)
-        elif (inner := _undecorated(name, value)) is not None:
+        elif (inner := meaning.undecorated(name, value)) is not None:
             self._function(name, inner, value, reader)
         else:
             self._constant(name, value, reader)
@@ -212,15 +209,15 @@ class Walk:
                 "Import it again, or restart the kernel",
             )  # fmt: skip
             return
-        around = _around(inner)
+        around = meaning.names_around(inner)
         if isinstance(node, ast.Lambda):
             written = f"{name} = {texts.piece(text, node)}\n"
             self._piece(name, written, inner, around)
             return
         assert isinstance(node, texts.Definition)
-        written = texts.piece(text, node, _ours(node, around))
+        written = texts.piece(text, node, meaning.own_decorators(node, around))
         self._values.setdefault(node.name, value)
-        if node.name == name or _is_same(self._values[node.name], value):
+        if node.name == name or meaning.is_same(self._values[node.name], value):
             self._piece(node.name, written, inner, around)
             if node.name != name:
                 self._alias(name, node.name)
@@ -239,6 +236,9 @@ class Walk:
                         "Define it at the top level of a cell")  # fmt: skip
             return
         found = texts.class_(value)
+        if found is None and issubclass(value, tuple) and hasattr(value, "_field_defaults"):
+            self._namedtuple(name, value, reader)
+            return
         if found is None:
             self.refuse(name, value, reader, "its text is not to be found",
                         "Define it with a `class` statement in a cell or a file")  # fmt: skip
@@ -246,11 +246,34 @@ class Walk:
         text, node = found
         module = sys.modules.get(value.__module__)
         around = {**vars(builtins), **(vars(module) if module else {})}
-        written = texts.piece(text, node, _ours(node, around))
+        if older := meaning.older_base(node, value, around):
+            self.refuse(
+                name,
+                value,
+                reader,
+                f"it was made from an earlier {older}",
+                f"Run the cell of {name} again",
+            )
+            return
+        written = texts.piece(text, node, meaning.own_decorators(node, around))
         self._values.setdefault(node.name, value)
-        self._piece(node.name, written, _any_method(value), around)
+        self._piece(node.name, written, meaning.a_method(value), around)
         if node.name != name:
             self._alias(name, node.name)
+
+    def _namedtuple(self, name: str, value: Any, reader: str) -> None:
+        """Write what `collections.namedtuple` made; it has no text."""
+        defaults = list(value._field_defaults.values())
+        try:
+            text, modules = literals.write(defaults, lambda part: str(part.__name__))
+        except literals.CannotWrite as problem:
+            self.refuse(name, value, reader, str(problem))
+            return
+        self.imports |= {f"_{item}": f"import {item} as _{item}" for item in modules}
+        self.imports["_collections"] = "import collections as _collections"
+        with_defaults = f", defaults={text}" if defaults else ""
+        made = f"_collections.namedtuple({value.__name__!r}, {value._fields!r}{with_defaults})"
+        self.pieces[name] = Piece(name, f"{name} = {made}\n", is_constant=True)
 
     def _piece(
         self, name: str, written: str, code: types.FunctionType | None, around: Mapping[str, Any]
@@ -263,13 +286,15 @@ class Walk:
         self.pieces[name] = Piece(name, written, read.early, (*read.late, *read.soft))
         chains = tuple(sorted(read.chains))
         for needed in (*read.early, *read.late, *read.soft):
-            value = around.get(needed, _MISSING)
+            value = around.get(needed, meaning.MISSING)
             if needed == name or needed in SKIPPED:
                 continue
-            if value is _MISSING:
+            if value is meaning.MISSING:
                 if needed not in read.soft:
                     self._undefined.append((needed, name))
-            elif getattr(builtins, needed, _MISSING) is not value or _is_of_ipython(value):
+            elif getattr(builtins, needed, meaning.MISSING) is not value or meaning.is_of_ipython(
+                value
+            ):
                 self.bind(needed, value, around, name, chains)
         for module, is_tried in read.imports:
             self._inner_import(module, is_tried, name)
@@ -305,100 +330,3 @@ class Walk:
             self.imports[f"_{module}"] = f"import {module} as _{module}"
         needed = tuple(item for item in dict.fromkeys(early) if item not in self.imports)
         self.pieces[name] = Piece(name, f"{name} = {text}\n", needed, is_constant=True)
-
-
-def underlying(value: Any) -> Any:
-    """Return the function of what `@jobkit.job` made, any other value as it is."""
-    return value.function if hasattr(type(value), "__jobkit_definition__") else value
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
-    plain = (str, int, float, bool, bytes, list, tuple, dict, set, frozenset, type(None))
-    return type(one) is type(other) and isinstance(one, plain) and bool(one == other)
-
-
-def _is_of_ipython(value: Any) -> bool:
-    module = getattr(value, "__module__", None) or type(value).__module__
-    return str(module).partition(".")[0] in ("IPython", "ipykernel") and not isinstance(value, type)
-
-
-def _around(function: types.FunctionType) -> dict[str, Any]:
-    """Return what the names of a function mean: builtins, its module, what it closes over."""
-    around = {**vars(builtins), **function.__globals__}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            around[name] = cell.cell_contents
-        except ValueError:  # not bound yet
-            around.pop(name, None)
-    return around
-
-
-def _undecorated(name: str, value: Any) -> types.FunctionType | None:
-    """Return the function whose `def` made a value, also where decorators hide it."""
-    inner = inspect.unwrap(value) if callable(value) and hasattr(value, "__wrapped__") else value
-    if not isinstance(inner, types.FunctionType):
-        return None
-    if inner.__name__ != name and "<locals>" in inner.__qualname__:
-        for cell in inner.__closure__ or ():
-            content = _content(cell)
-            if isinstance(content, types.FunctionType) and content.__name__ == name:
-                return _undecorated(name, content)
-    return inner
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
-def _any_method(value: type) -> types.FunctionType | None:
-    for member in vars(value).values():
-        if isinstance(member, types.FunctionType) and member.__module__ == value.__module__:
-            return member
-    return None
-
-
-def _ours(node: texts.Definition, around: Mapping[str, Any]) -> list[ast.expr]:
-    """Return the decorators of a definition that are jobkit's own."""
-    found = []
-    for decorator in node.decorator_list:
-        part: ast.expr = decorator.func if isinstance(decorator, ast.Call) else decorator
-        path: list[str] = []
-        while isinstance(part, ast.Attribute):
-            path.insert(0, part.attr)
-            part = part.value
-        value = around.get(part.id) if isinstance(part, ast.Name) else None
-        value = functools.reduce(lambda value, name: getattr(value, name, None), path, value)
-        if getattr(value, "__jobkit_decorator__", False):
-            found.append(decorator)
-    return found
-
-
-def _written_import(name: str, value: Any, namespace: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Find the `from ... import` that bound a name, as its author wrote it."""
-    for text in texts.of_namespace(namespace):
-        for node in ast.walk(text.tree):
-            if not isinstance(node, ast.ImportFrom) or node.level or not node.module:
-                continue
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    home = sys.modules.get(node.module)
-                    if getattr(home, alias.name, _MISSING) is value:
-                        return node.module, alias.name
-    return None
-
-
-def _defined_home(name: str, value: Any) -> tuple[str, str] | None:
-    """Find the public home of a class or a function of an installed package."""
-    is_plain = isinstance(value, type | types.FunctionType | types.BuiltinFunctionType)
-    if not is_plain and not (callable(value) and hasattr(value, "__wrapped__")):
-        is_plain = type(value).__module__ == "typing" and hasattr(value, "_name")
-    if is_plain or hasattr(value, "__wrapped__"):
-        home = origins.public_home(value, name)
-        if home and "." not in home[1] and origins.of(home[0]).kind != "local":
-            return home
-    return None
