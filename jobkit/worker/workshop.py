@@ -39,6 +39,11 @@ class Prepared:
     subject: Subject
 
 
+def keeps_kernel(definition: Mapping[str, Any]) -> bool:
+    """Say whether a kernel is to be kept after a cell that failed."""
+    return bool(definition.get("keep_kernel_seconds"))
+
+
 class Workshop:
     """Puts attempts together for one worker; safe for many threads.
 
@@ -101,7 +106,8 @@ class Workshop:
                 | {
                     "JOBKIT_ARTIFACTS": str(desk.artifacts),
                     "JOBKIT_SECRETS": str(desk.secrets),
-                },
+                }
+                | ({"JOBKIT_KEEP_KERNEL": "1"} if keeps_kernel(definition) else {}),
                 run_id=claim.run_id,
                 attempt=claim.attempt,
                 scheduled_for=claim.scheduled_for,
