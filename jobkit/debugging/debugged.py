@@ -59,7 +59,6 @@ class Debugged:
     """Secrets whose value is `***` here."""
     notes: tuple[str, ...]
     """What is other here than there."""
-    keeps: Any = field(repr=False, compare=False, default=None)
 
     @property
     def artifacts(self) -> Path:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import linecache
+import shutil
+import sys
 import tempfile
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +34,17 @@ def debug(run: Run, *, interactive: bool | None = None) -> Debugged:
     nothing failed, or when the source cannot be had.
     """
     fetched = fetch(run)
-    keeps = tempfile.TemporaryDirectory(prefix="jobkit-debug-", ignore_cleanup_errors=True)
-    folder = Path(keeps.name).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="jobkit-debug-")).resolve()
+    try:
+        found = _debugged(fetched, folder, interactive)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(found, shutil.rmtree, folder, ignore_errors=True)
+    return found
+
+
+def _debugged(fetched: Fetched, folder: Path, interactive: bool | None) -> Debugged:
     for place in ("artifacts", "secrets", "source"):
         (folder / place).mkdir()
     missing = bring_artifacts(fetched, folder / "artifacts")
@@ -50,9 +62,9 @@ def debug(run: Run, *, interactive: bool | None = None) -> Debugged:
         names, raised, cell = _executed(fetched, file)
         linecache.checkcache()
         found = Debugged(
-            run_id=run.id,
+            run_id=fetched.run.id,
             attempt=fetched.attempt.attempt,
-            job_name=run.job_name,
+            job_name=fetched.run.job_name,
             name=fetched.name,
             exception=raised,
             frames=frames_of(raised, file.parent) if raised is not None else (),
@@ -62,7 +74,6 @@ def debug(run: Run, *, interactive: bool | None = None) -> Debugged:
             params=fetched.params,
             masked=masked,
             notes=(*fetched.notes, *missing, *hidden),
-            keeps=keeps,
         )
         if raised is not None and (is_interactive() if interactive is None else interactive):
             found.post_mortem()
@@ -96,8 +107,6 @@ def _place_secrets(fetched: Fetched, folder: Path) -> tuple[str, ...]:
 
 def is_interactive() -> bool:
     """Say whether somebody can type here: a terminal, or a notebook that takes input."""
-    import sys
-
     if "IPython" in sys.modules:
         from IPython.core.getipython import get_ipython
 

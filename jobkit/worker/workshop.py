@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from jobkit.artifacts import Store, store_for
 from jobkit.errors import CannotStart
@@ -68,6 +72,10 @@ class Workshop:
     def tidy(self) -> None:
         """Remove what a worker of this machine left that was killed."""
         self._desks.tidy()
+        for folder in Path(tempfile.gettempdir()).glob("jobkit-*-*"):
+            pid = folder.name.split("-")[1]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)  # of kernels; another user's stays
 
     def close(self) -> None:
         """End what waits for attempts: hosts, zygotes, folders."""
