@@ -121,7 +121,8 @@ def test_secrets_stay_masked(kit: Kit, workplace: Path, monkeypatch: pytest.Monk
     script = write(
         workplace,
         "show.py",
-        "import os, pathlib\ntoken = pathlib.Path(os.environ['JOBKIT_SECRETS'], 'TOKEN').read_text()\n"
+        "import os, pathlib\nfolder = pathlib.Path(os.environ['JOBKIT_SECRETS'])\n"
+        "token = (folder / 'TOKEN').read_text()\n"
         "variable = os.environ['TOKEN']\nraise OSError('no')\n",
     )
     run = failed(kit, script, secrets=["env:TOKEN"], params={"key": "s3cret-value"})

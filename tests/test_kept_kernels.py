@@ -80,7 +80,7 @@ def ended(run: Run, kept: Kept) -> Run:
     """Wait until a run has ended; nothing of its kernel is left then."""
     until(lambda: run.refresh().is_final)
     until(lambda: not processes_of(run), 10)
-    until(lambda: not folder_of(kept).exists(), 10)
+    until(lambda: not folder_of(kept).exists())
     assert kept.process_id is not None
     assert not psutil.pid_exists(kept.process_id)
     assert run.refresh().kept is None
@@ -174,13 +174,14 @@ def test_only_the_workers_user_can_open_it_and_nothing_listens_on_tcp(
     processes: Processes, kit: Kit, workplace: Path
 ) -> None:
     processes.start("worker")
-    run, kept = failed(kit, workplace)
-    assert stat.S_IMODE(folder_of(kept).stat().st_mode) == 0o700
+    forking = "import os\nif not (pid := os.fork()):\n    print('by a fork')\n    os._exit(0)"
+    run, kept = failed(kit, workplace, f"{forking}\nos.waitpid(pid, 0)", "1 / 0")
+    assert "by a fork" in run.output().text
+    assert stat.S_IMODE(folder_of(kept).stat().st_mode) & 0o777 == 0o700
     assert stat.S_IMODE(Path(kept.connection_file).stat().st_mode) == 0o600
     assert json.loads(Path(kept.connection_file).read_text())["transport"] == "ipc"
     for pid in processes_of(run):
-        listening = [it for it in psutil.Process(pid).net_connections("inet")]
-        assert listening == []
+        assert psutil.Process(pid).net_connections("inet") == []
     run.let_go()
     ended(run, kept)
 
@@ -250,6 +251,7 @@ def test_a_worker_that_is_killed_leaves_no_kernel_and_the_run_has_failed(
     worker = processes.start("worker")
     run, kept = failed(kit, workplace)
     worker.kill()
+    worker.wait()
     until(lambda: not processes_of(run), 10)
     until(lambda: run.refresh().is_final)
     processes.start("worker")  # which removes what the dead one left on disk
@@ -304,8 +306,9 @@ def test_a_timeout_does_not_run_while_it_is_kept_and_runs_again_when_it_goes_on(
     processes: Processes, kit: Kit, workplace: Path
 ) -> None:
     processes.start("worker")
-    run, kept = failed(kit, workplace, "x = 1 / 0", "x", timeout="6s")
-    time.sleep(7)
+    run, kept = failed(kit, workplace, "x = 1 / 0", "x", timeout="20s")
+    assert run.claimed_at is not None
+    until(lambda: kit.clock.now() > run.claimed_at + timedelta(seconds=21))  # type: ignore[operator]
     assert run.refresh().kept == kept
     run.go_on("import time\ntime.sleep(60)")
     run = ended(run, kept)

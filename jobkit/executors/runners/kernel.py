@@ -31,6 +31,7 @@ from jobkit.executors.runners.keeping import KEEP, Keeping
 
 LOOK_SECONDS = 0.1
 START_SECONDS = 60
+PRIVATE_KERNEL = Path(__file__).with_name("private_kernel.py")
 
 
 class KernelDied(Exception):
@@ -110,6 +111,8 @@ class Session:
             client = Client(notebook, km=manager, timeout=None, narrator=self._narrator)
             client.startup_timeout = START_SECONDS
             try:
+                if keeping is not None:
+                    _listen_to_files_only(manager)
                 async with client.async_setup_kernel():
                     _keep_our_handlers(self._loop, self.end)
                     return await self._execute_all(client, manager, keeping)
@@ -190,6 +193,13 @@ def _manager(notebook: Any, folder: Path) -> AsyncKernelManager:
         manager.transport = "ipc"
         manager.ip = str(folder / "kernel")
     return manager
+
+
+def _listen_to_files_only(manager: AsyncKernelManager) -> None:
+    """Let a Python kernel have no TCP port at all."""
+    spec = manager.kernel_spec
+    if spec is not None and spec.argv[1:3] == ["-m", "ipykernel_launcher"]:
+        spec.argv = [spec.argv[0], str(PRIVATE_KERNEL), *spec.argv[3:]]
 
 
 def _keep_our_handlers(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
