@@ -105,6 +105,11 @@ def fetch(run: Run) -> Fetched:
 def _failed(run: Run) -> Attempt:
     ended = run.attempts()
     failed = [attempt for attempt in ended if attempt.status in FAILED]
+    if not failed and run.refresh().kept is not None:
+        raise BadInput(
+            f"The kernel of run {run.id} is kept: what failed is still there.",
+            "Open it: run.attach(), or %jobkit attach in a notebook.",
+        )
     if not failed:
         raise BadInput(
             f"No attempt of run {run.id} has failed: it is {run.refresh().status}.",
