@@ -76,5 +76,12 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"jobkit.{_HOMES[name]}"), name)
 
 
+def load_ipython_extension(ipython: Any) -> None:
+    """Add the magics to a shell: `%load_ext jobkit`."""
+    from jobkit.attach_magics import load_ipython_extension
+
+    load_ipython_extension(ipython)
+
+
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]

@@ -71,6 +71,7 @@ Python = _option("--python", "P", "An interpreter, or the folder of a virtual en
 Memory = _option("--memory", "SIZE", "An attempt that uses more is ended; like 512MB.")
 WorkingDir = _option("--cwd", "DIR", "Where it runs, below a script root.")
 Isolation = _option("--isolation", "I", "fresh: always a new interpreter; warm: where possible.")
+KeepKernel = _option("--keep-kernel", "D", "A notebook's kernel waits so long after a failure.")
 Nice = Annotated[
     int | None, typer.Option("--nice", metavar="N", help="How far it gives way to others, 0 to 19.")
 ]
