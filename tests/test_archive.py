@@ -121,6 +121,51 @@ def test_files_hold_the_columns_of_the_tables_in_naive_utc_and_the_output(aged: 
     raise AssertionError("the attempt is in no file")
 
 
+def test_files_are_sorted_and_two_engines_read_them_and_can_leave_parts_out(aged: Kit) -> None:
+    import duckdb
+    import polars
+
+    keeping(aged, 0).archive.run()
+    for row in manifest_rows(aged):
+        path = row.url.removeprefix("file://")
+        (version,) = duckdb.sql(
+            f"SELECT format_version FROM parquet_file_metadata('{path}')"
+        ).fetchone()  # type: ignore[misc]
+        assert version == 2
+        by = {"runs": "completed_at", "attempts": "claimed_at"}.get(row.kind)
+        if by is None:
+            continue
+        frame = polars.read_parquet(path, hive_partitioning=False)
+        assert len(frame) == row.rows
+        assert frame.select(by, "id").rows() == sorted(frame.select(by, "id").rows())
+        assert frame.equals(duckdb.read_parquet(path, hive_partitioning=False).pl())
+        of_groups = duckdb.sql(
+            "SELECT DISTINCT compression, stats_min_value IS NOT NULL, stats_max_value IS NOT NULL "
+            f"FROM parquet_metadata('{path}') WHERE path_in_schema = '{by}'"
+        ).fetchall()
+        assert of_groups == [("ZSTD", True, True)]
+
+
+@pytest.mark.parametrize("days", [-400, 40])
+def test_an_attempt_that_a_wrong_clock_claimed_leaves_with_its_run(aged: Kit, days: int) -> None:
+    with aged.database.write() as connection:
+        odd = connection.execute(
+            sa.select(attempts.c.id, attempts.c.dispatch_id, attempts.c.attempt)
+            .join(runs, runs.c.id == attempts.c.dispatch_id)
+            .where(runs.c.completed_at < datetime(2026, 1, 1, tzinfo=UTC))
+            .order_by(attempts.c.id)
+            .limit(1)
+        ).one()
+        at = {"claimed_at": datetime(2025, 12, 15, tzinfo=UTC) + timedelta(days=days)}
+        connection.execute(attempts.update().where(attempts.c.id == odd.id).values(at))
+        its = (output.c.dispatch_id == odd.dispatch_id) & (output.c.attempt == odd.attempt)
+        connection.execute(output.update().where(its).values(at))
+    before = contents(aged.database)
+    for month in months_of(keeping(aged, 0).archive.run()):
+        aged.archive.restore(month)
+    assert contents(aged.database) == before
+
+
 def test_odd_text_comes_back_byte_by_byte(stage: Stage, place: Path) -> None:
     odd = "a\u2400b 😀 \r\n\t'\"\\ {json: [1]} \u2028 ünï \x1b[31m" + "x" * 300_000
     stage.job(params={"q": 'it\'s "so"', "n": [1, None, 1.5, "😀"]})

@@ -79,6 +79,7 @@ def _bring_back(
                 if not manifest.is_coming_back(connection, part, since):
                     raise _taken(part)
                 write(connection, names, rows)
+            database.empty_log()
             reached("restoring")
             nap(PAUSE_SECONDS)
 

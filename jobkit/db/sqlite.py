@@ -17,6 +17,9 @@ from jobkit.errors import BadInput, DatabaseRefused
 
 BUSY_SECONDS = 10
 NAP_SECONDS = (0.0002, 0.0006)
+LAZILY = ("synchronous = NORMAL", "wal_autocheckpoint = 0", "cache_size = -16384")
+DURABLY = ("synchronous = FULL", "wal_autocheckpoint = 1000", "cache_size = -2000")
+"""How transactions are committed; the first leave their pages in the log, see `empty_log`."""
 
 
 def open_file(url: URL) -> Engine:
@@ -57,7 +60,8 @@ def begin(connection: Connection, writes: bool, *, lazily: bool = False) -> None
     # SQLite's own wait is unfair: of two busy writers one got a single turn in 4 s. Asking again
     # after a short while, never the same, gives every writer its turn. A read may meet a recovery.
     if pooled.info.get("lazily", False) != lazily:
-        driver.execute(f"PRAGMA synchronous = {'NORMAL' if lazily else 'FULL'}")
+        for pragma in LAZILY if lazily else DURABLY:
+            driver.execute(f"PRAGMA {pragma}")
         pooled.info["lazily"] = lazily
     waits = 0 if writes else BUSY_SECONDS
     if pooled.info["waits"] != waits:
@@ -69,6 +73,13 @@ def begin(connection: Connection, writes: bool, *, lazily: bool = False) -> None
         until = stopwatch() + BUSY_SECONDS
         while not _take_turn(driver, is_last=stopwatch() > until):
             nap(random.uniform(*NAP_SECONDS))  # noqa: S311 - spreads writers, guards nothing
+
+
+def empty_log(engine: Engine) -> None:
+    """Move what the log holds into the file, as far as readers let it; writers go on meanwhile."""
+    with engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _take_turn(driver: Any, *, is_last: bool = False) -> bool:

@@ -122,14 +122,15 @@ def _raw(columns: Sequence[sa.Column[Any]]) -> list[sa.ColumnElement[Any]]:
 
 def remove(connection: Connection, run_ids: Sequence[int]) -> int:
     """Delete runs with their attempts and output; returns how many runs were there."""
-    connection.execute(_REMOVE_OUTPUT, {"of": list(run_ids)})
-    connection.execute(_REMOVE_ATTEMPTS, {"of": list(run_ids)})
-    return connection.execute(_REMOVE_RUNS, {"of": list(run_ids)}).rowcount
+    of = {"of": list(run_ids)}
+    _REMOVE_OUTPUT.count(connection, of)
+    _REMOVE_ATTEMPTS.count(connection, of)
+    return _REMOVE_RUNS.count(connection, of)
 
 
-_REMOVE_OUTPUT = output.delete().where(OneOf(output.c.dispatch_id, "of"))
-_REMOVE_ATTEMPTS = attempts.delete().where(OneOf(attempts.c.dispatch_id, "of"))
-_REMOVE_RUNS = runs.delete().where(OneOf(runs.c.id, "of"))
+_REMOVE_OUTPUT = Prepared(output.delete().where(OneOf(output.c.dispatch_id, "of")))
+_REMOVE_ATTEMPTS = Prepared(attempts.delete().where(OneOf(attempts.c.dispatch_id, "of")))
+_REMOVE_RUNS = Prepared(runs.delete().where(OneOf(runs.c.id, "of")))
 
 
 def bring_back(
