@@ -17,7 +17,11 @@ from jobkit.archive.frames import ATTEMPT_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS
 from jobkit.errors import ArchiveDamaged, BadInput
 from jobkit.store.leaving import Rows
 
-MEMORY = "160MB"
+MEMORY, MUCH_MEMORY = "160MB", "400MB"
+"""Of DuckDB; the other one for rows that weigh more than `HEAVY`."""
+HEAVY = 8192
+GROUP_BYTES = 32 << 20
+LEAST_GROUP = 2048
 THREADS = 2
 ROW_GROUPS = {"runs": 61_440, "attempts": 20_480}
 """Rows: what two threads hold at once of each has to fit the memory."""
@@ -56,7 +60,7 @@ class Slices:
         folder.mkdir()
         self._folder, self._at = folder, _INSTANT[kind]
         self.paths: list[Path] = []
-        self._rows = self._id_sum = 0
+        self._rows = self._id_sum = self._bytes = 0
         self._bounds: list[tuple[int, datetime]] = []
 
     def add(self, frame: Any) -> None:
@@ -67,6 +71,7 @@ class Slices:
         if len(frame):
             ids, instants = frame["id"], frame[self._at]
             self._rows += len(frame)
+            self._bytes += frame.estimated_size()
             self._id_sum += int(ids.sum())
             ends = [(ids.min(), instants.min()), (ids.max(), instants.max())]
             columns = list(zip(*self._bounds, *ends, strict=True))
@@ -79,6 +84,11 @@ class Slices:
         (first, first_at), (last, last_at) = self._bounds
         instants = [at.replace(tzinfo=UTC) for at in (first_at, last_at)]
         return Facts(self._rows, self._id_sum, first, last, *instants)
+
+    @property
+    def row_bytes(self) -> int:
+        """About how much a row holds."""
+        return self._bytes // max(1, self._rows)
 
     @property
     def relation(self) -> str:
@@ -142,14 +152,25 @@ class Staging:
         return files
 
     def _config(self) -> dict[str, Any]:
-        spilled = str(self.folder / "spilled")
-        return {"memory_limit": MEMORY, "threads": THREADS, "temp_directory": spilled}
+        heaviest = max(slices.row_bytes for slices in self._slices.values())
+        return {
+            "memory_limit": MUCH_MEMORY if heaviest > HEAVY else MEMORY,
+            "threads": THREADS,
+            "temp_directory": str(self.folder / "spilled"),
+        }
+
+    def _row_group(self, kind: str) -> int:
+        """Return how many rows a row group has: fewer where attempts printed a lot."""
+        if kind not in self._slices:
+            return 122_880
+        fitting = GROUP_BYTES // max(1, self._slices[kind].row_bytes)
+        return min(ROW_GROUPS[kind], max(LEAST_GROUP, fitting))
 
     def _write(self, connection: Any, kind: str, key: str, question: str) -> File:
         path = self.folder / f"{kind}.parquet"
         connection.execute(
             f"COPY ({question}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd, "
-            f"PARQUET_VERSION v2, ROW_GROUP_SIZE {ROW_GROUPS.get(kind, 122_880)})"
+            f"PARQUET_VERSION v2, ROW_GROUP_SIZE {self._row_group(kind)})"
         )
         facts = look(path, kind)
         if kind in self._slices:
