@@ -136,7 +136,7 @@ def test_files_are_sorted_and_two_engines_read_them_and_can_leave_parts_out(aged
         frame = polars.read_parquet(path, hive_partitioning=False)
         assert len(frame) == row.rows
         assert frame.select(by, "id").rows() == sorted(frame.select(by, "id").rows())
-        assert frame.equals(duckdb.read_parquet(path, hive_partitioning=False).pl())
+        assert frame.rows() == duckdb.read_parquet(path, hive_partitioning=False).fetchall()
         of_groups = duckdb.sql(
             "SELECT DISTINCT compression, stats_min_value IS NOT NULL, stats_max_value IS NOT NULL "
             f"FROM parquet_metadata('{path}') WHERE path_in_schema = '{by}'"
