@@ -7,6 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobkit.capture import CannotTravel
+    from jobkit.decorated import Definition, job
     from jobkit.errors import (
         ArtifactsUnavailable,
         BadInput,
@@ -17,17 +19,23 @@ if TYPE_CHECKING:
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
+    from jobkit.listings import Search, Span
 
 __version__ = version("jobkit")
 
 # Loaded where they are first used: `import jobkit` costs next to nothing.
 _HOMES = {
+    "job": "decorated",
+    "Definition": "decorated",
+    "CannotTravel": "capture",
     "connect": "kit",
     "preview": "kit",
     "describe": "kit",
     "Kit": "kit",
     "Job": "handles",
     "Run": "handles",
+    "Search": "listings",
+    "Span": "listings",
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
@@ -43,16 +51,21 @@ __all__ = [
     "ArtifactsUnavailable",
     "Attempt",
     "BadInput",
+    "CannotTravel",
     "DatabaseUnavailable",
+    "Definition",
     "Job",
     "JobFailed",
     "JobkitError",
     "Kit",
     "NotFound",
     "Run",
+    "Search",
+    "Span",
     "Worker",
     "connect",
     "describe",
+    "job",
     "preview",
 ]
 
@@ -61,6 +74,13 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'jobkit' has no attribute {name!r}")
     return getattr(import_module(f"jobkit.{_HOMES[name]}"), name)
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Add the magics to a shell: `%load_ext jobkit`."""
+    from jobkit.attach_magics import load_ipython_extension
+
+    load_ipython_extension(ipython)
 
 
 def __dir__() -> list[str]:

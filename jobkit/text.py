@@ -50,6 +50,15 @@ def parse_instant(text: str, zone: str = "UTC") -> datetime:
         raise BadInput(f"{text!r} is outside the calendar.", "Use a year from 2 to 9998.") from None
 
 
+def parse_since(since: timedelta | datetime | str | None, now: datetime) -> datetime | None:
+    """Return the instant that an age (`7d`, a timedelta) or an instant names; None stays None."""
+    if isinstance(since, str):
+        since = parse_duration(since)
+    if isinstance(since, timedelta):
+        return now - since
+    return since
+
+
 def duration(value: timedelta | float | None) -> str:
     """Say a duration with its two largest units: `1 h 30 min`, `2.5 s`, `80 ms`."""
     if value is None:

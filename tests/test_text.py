@@ -72,6 +72,12 @@ def test_durations_are_said_by_their_two_largest_units(seconds: float, words: st
     assert text.duration(timedelta(seconds=seconds)) == words
 
 
+def test_since_is_an_age_or_an_instant() -> None:
+    for written in ("2h", timedelta(hours=2), NOW - timedelta(hours=2)):
+        assert text.parse_since(written, NOW) == NOW - timedelta(hours=2)
+    assert text.parse_since(None, NOW) is None
+
+
 def test_ages_are_said_from_now() -> None:
     assert text.age(NOW - timedelta(minutes=3, seconds=2), NOW) == "3 min ago"
     assert text.age(NOW + timedelta(hours=2, minutes=5), NOW) == "in 2 h"

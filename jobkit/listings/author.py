@@ -1,0 +1,21 @@
+"""Who asks: what versions and runs record of the person, the face and the machine."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+
+from jobkit.store.definitions import Author
+
+
+def user() -> str:
+    """Return the name that the operating system knows this person by."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return "unknown"
+
+
+def of(source: str) -> Author:
+    """Return who changes a job, by which face of jobkit, on which machine."""
+    return Author(user(), f"{source} on {socket.gethostname()}")

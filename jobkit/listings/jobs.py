@@ -1,0 +1,314 @@
+"""The jobs of a database: what they are, and what is asked of them by name."""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Connection, Row
+
+from jobkit import definition, parameters
+from jobkit.errors import BadInput, CannotStart
+from jobkit.executors.target import resolve, split_function
+from jobkit.expectation import Expectation
+from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
+from jobkit.listings import author, deployment
+from jobkit.listings.deployment import Deployment
+from jobkit.store import definitions, requests, successes
+from jobkit.store.definitions import schedule_of
+from jobkit.wakeups import notify
+
+if TYPE_CHECKING:
+    from jobkit.analytics.filling import Filled
+    from jobkit.kit import Kit
+
+MOST_BACKFILLED = 10_000
+
+
+class Jobs:
+    """The jobs of a database: iterate, count, take one by its name, add one."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def __iter__(self) -> Iterator[Job]:
+        with self._kit.database.read() as connection:
+            rows = definitions.listed(connection)
+        return iter([self._job(row) for row in rows])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, name: str) -> Job:
+        with self._kit.database.read() as connection:
+            return self._job(definitions.by_name(connection, name))
+
+    def __contains__(self, name: object) -> bool:
+        return any(job.name == name for job in self)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} jobs: {', '.join(job.name for job in self)}>"
+
+    def add(self, name: str, target: str, *args: str, **given: Any) -> Job:
+        """Add a job whose schedule starts now; `Kit.add_job` says what is given."""
+        definition.check_keywords(given)
+        now = self._kit.clock.now()
+        values = {
+            "name": definition.name_column(name),
+            "script_path": self._checked_target(target, given),
+            "script_args": definition.arguments_column(args),
+            "created_at": now,
+            "is_active": True,
+            "max_retries": self._kit.settings.max_retry_attempts,
+            **definition.schedule_columns(given, self._kit.settings, now),
+            **definition.other_columns(given),
+        }
+        values |= _checked_params(values)
+        with self._kit.database.write() as connection:
+            row = definitions.insert(connection, values, now, author.of(self._kit.source))
+            notify(connection)
+        return self._job(row)
+
+    def edit(self, name: str, **given: Any) -> Job:
+        """Change a job; what is not given stays. A changed schedule starts from now."""
+        target, args = given.pop("target", None), given.pop("args", None)
+        definition.check_keywords(given)
+        values = definition.other_columns(given)
+        if target is not None:
+            values["script_path"] = self._checked_target(target, given)
+            values.setdefault("source", None)
+        if args is not None:
+            values["script_args"] = definition.arguments_column(args)
+        now = self._kit.clock.now()
+        timed = definition.SCHEDULE_KEYWORDS + definition.BOUND_KEYWORDS
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name, lock=True)
+            if any(given.get(word) is not None for word in timed):
+                values |= definition.schedule_columns(given, self._kit.settings, now, current=job)
+            if not values:
+                raise BadInput(f"Nothing to change in {name!r}.", "Give what is to be different.")
+            values |= _checked_params({**job._asdict(), **values})
+            return self._job(self._change(connection, job, values, "edited"))
+
+    def deploy(self, name: str, target: str, **given: Any) -> Deployment:
+        """Make a job be what is given, and as a new job in all else; unchanged is no version.
+
+        A job that is paused stays so.
+        """
+        definition.check_keywords(given)
+        now, settings = self._kit.clock.now(), self._kit.settings
+        if name not in self:
+            return Deployment("created", self.add(name, target, **given), "")
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name, lock=True)
+            columns = deployment.wanted(target, given, settings, now, job)
+            columns |= _checked_params({**columns, "name": name})
+            values = deployment.changes(columns, job)
+            if not values:
+                return Deployment("unchanged", self._job(job), "")
+            said = deployment.diff(columns, job)
+            values["defined_in"] = given.get("defined_in")
+            changed = self._change(connection, job, values, "edited")
+        return Deployment("changed", self._job(changed), said)
+
+    def pause(self, name: str) -> Job:
+        """Stop a schedule: its slots pass without a row until it is resumed."""
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name, lock=True)
+            if not job.is_active:
+                return self._job(job)
+            return self._job(self._change(connection, job, {"is_active": False}, "paused"))
+
+    def resume(self, name: str, *, catch_up: bool = False) -> Job:
+        """Start a schedule again from now; with `catch_up` the misfire policy gets what passed."""
+        now = self._kit.clock.now()
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name, lock=True)
+            if job.is_active:
+                return self._job(job)
+            values: dict[str, Any] = {"is_active": True}
+            if not catch_up:
+                values |= {"slots_until": now, "next_run": schedule_of(job).next_after(now)}
+            return self._job(self._change(connection, job, values, "resumed"))
+
+    def delete(self, name: str) -> None:
+        """Delete a job and end its unfinished runs; its history stays."""
+        now = self._kit.clock.now()
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name, lock=True)
+            self._change(connection, job, {"is_active": False, "deleted_at": now}, "deleted")
+            requests.abandon(connection, job.id, now)
+
+    def versions(self, name: str) -> list[Version]:
+        """Return the versions of a job's definition, the newest first."""
+        with self._kit.database.read() as connection:
+            job = definitions.by_name(connection, name)
+            return [version_of(row) for row in definitions.history(connection, job.id)]
+
+    def next(self, name: str, count: int = 5) -> list[datetime]:
+        """Return the next slots of a job, whether it is paused or not."""
+        with self._kit.database.read() as connection:
+            job = definitions.by_name(connection, name)
+        return upcoming(schedule_of(job), self._kit.clock.now(), count)
+
+    def submit(self, name: str, /, **params: Any) -> Run:
+        """Make a manual run of a job, with these parameters over its own."""
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name)
+            checked = _given_params(job, params)
+            row = requests.submit(connection, job, checked, author.user(), self._kit.clock.now())
+            notify(connection)
+        return run_of(self._kit, row, name)
+
+    def submit_many(self, name: str, params: Sequence[dict[str, Any]]) -> list[int]:
+        """Make a manual run for each set of parameters, all or none; returns their ids in order."""
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name)
+            checked = [_given_params(job, given) for given in params]
+            now, user = self._kit.clock.now(), author.user()
+            made = requests.submit_many(connection, job, checked, user, now)
+            notify(connection)
+        return made
+
+    def backfill(
+        self,
+        name: str,
+        start: datetime,
+        end: datetime,
+        *,
+        again: bool = False,
+        limit: int = 1,
+        dry_run: bool = False,
+    ) -> Backfill:
+        """Make runs for a job's slots in [start, end], oldest first, `limit` of them at once.
+
+        Slots with a successful or an unfinished run are skipped, with `again` they are not.
+        """
+        now = self._kit.clock.now()
+        end = min(end, now)
+        if start > end:
+            raise BadInput(f"From {start} to {end} there is no past slot.", "Give --from and --to.")
+        if not 1 <= limit <= 1000:
+            raise BadInput(f"limit={limit} is out of bounds.", "Use 1 to 1000.")
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name)
+            _given_params(job, {})
+            wanted = between(schedule_of(job), start, end)
+            done: set[datetime] = set()
+            if not again:
+                done = requests.successful_slots(connection, job.id, start, end)
+            slots = [slot for slot in wanted if slot not in done]
+            skipped = [slot for slot in wanted if slot in done]
+            if dry_run:
+                return Backfill(slots, [], skipped)
+            made = requests.backfill(
+                connection,
+                job,
+                slots,
+                backfill_id=uuid.uuid4().hex[:12],
+                limit=limit,
+                by=author.user(),
+                now=now,
+            )
+            notify(connection)
+        return Backfill(slots, made, skipped)
+
+    def fill(
+        self, holes: Mapping[int, Sequence[datetime]], *, limit: int = 1, dry_run: bool = False
+    ) -> Filled:
+        """Make a run for each of these slots, by the job's id, that has none on its way or done."""
+        from jobkit.analytics.filling import fill
+
+        with self._kit.database.write() as connection:
+            made = fill(
+                connection,
+                holes,
+                by=author.user(),
+                now=self._kit.clock.now(),
+                limit=limit,
+                dry_run=dry_run,
+            )
+            notify(connection)
+        return made
+
+    def expectation(self, job: str, params: Mapping[str, Any] | None = None) -> Expectation:
+        """Return how long a job usually takes, from its last 200 successes.
+
+        `params`: of runs only that had these over the job's own, where 8 of them succeeded.
+        """
+        checked = None if params is None else definition.params_column(params)
+        with self._kit.database.read() as connection:
+            row = definitions.by_name(connection, job)
+            wanted = None if checked is None else {**(row.params or {}), **checked}
+            return successes.usual(connection, row.id, params=wanted)
+
+    def _change(
+        self, connection: Connection, job: Row[Any], values: dict[str, Any], what: str
+    ) -> Row[Any]:
+        now = self._kit.clock.now()
+        changed = definitions.change(
+            connection, job, values, what, now, author.of(self._kit.source)
+        )
+        notify(connection)
+        return changed
+
+    def _checked_target(self, target: str, given: Mapping[str, Any]) -> str:
+        if given.get("source") is not None:
+            return definition.name_column(target)  # the text travels; this only names it
+        try:
+            path, _function = split_function(target)
+            resolve(path, [root.absolute() for root in self._kit.settings.script_roots])
+        except CannotStart as error:
+            raise BadInput(error.message, error.hint) from None
+        return target
+
+    def _job(self, row: Row[Any]) -> Job:
+        try:
+            args = shlex.split(row.script_args or "")
+        except ValueError:  # adopted; the attempt will say what is wrong with it
+            args = [row.script_args]
+        return job_of(self._kit, row, args=args, schedule=schedule_of(row).describe())
+
+
+def _given_params(job: Row[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what is given to one run against the job's signature; BadInput says what is wrong."""
+    checked = parameters.check(job.signature, given, job.params, job=job.name)
+    return definition.params_column(checked)
+
+
+def _checked_params(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a definition's own parameters: all that are required, where a schedule makes runs."""
+    if not values.get("signature"):
+        return {}
+    own = parameters.check(
+        values["signature"],
+        values.get("params") or {},
+        job=values["name"],
+        is_whole=values["schedule_type"] != "manual",
+    )
+    return {"params": own or None}
+
+
+def upcoming(schedule: Any, after: datetime, count: int) -> list[datetime]:
+    """Return the first slots of a schedule after an instant; BadInput for too many."""
+    if not 1 <= count <= 10_000:
+        raise BadInput(f"count={count} is out of bounds.", "Use 1 to 10000.")
+    slots: list[datetime] = []
+    while len(slots) < count and (slot := schedule.next_after(slots[-1] if slots else after)):
+        slots.append(slot)
+    return slots
+
+
+def between(schedule: Any, start: datetime, end: datetime) -> list[datetime]:
+    """Return the slots of a schedule in [start, end]; BadInput for more than 10,000."""
+    just_before = start - timedelta(microseconds=1)
+    slots = list(islice(schedule.slots(just_before, end), MOST_BACKFILLED + 1))
+    if len(slots) > MOST_BACKFILLED:
+        raise BadInput(
+            f"That range holds more than {MOST_BACKFILLED} slots.", "Fill it in shorter ranges."
+        )
+    return slots
