@@ -7,13 +7,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobkit.accounts import Principal
     from jobkit.errors import (
         ArtifactsUnavailable,
         BadInput,
+        Conflict,
         DatabaseUnavailable,
         JobFailed,
         JobkitError,
         NotFound,
+        Refused,
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
@@ -32,6 +35,9 @@ _HOMES = {
     "Attempt": "handles",
     "Worker": "handles",
     "ArtifactsUnavailable": "errors",
+    "Principal": "accounts",
+    "Conflict": "errors",
+    "Refused": "errors",
     "JobkitError": "errors",
     "JobFailed": "errors",
     "BadInput": "errors",
@@ -43,12 +49,15 @@ __all__ = [
     "ArtifactsUnavailable",
     "Attempt",
     "BadInput",
+    "Conflict",
     "DatabaseUnavailable",
     "Job",
     "JobFailed",
     "JobkitError",
     "Kit",
     "NotFound",
+    "Principal",
+    "Refused",
     "Run",
     "Worker",
     "connect",

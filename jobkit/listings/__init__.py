@@ -2,6 +2,8 @@
 
 from jobkit.listings.jobs import Jobs
 from jobkit.listings.runs import Runs
+from jobkit.listings.tokens import Tokens
+from jobkit.listings.users import Users
 from jobkit.listings.workers import Workers
 
-__all__ = ["Jobs", "Runs", "Workers"]
+__all__ = ["Jobs", "Runs", "Tokens", "Users", "Workers"]
