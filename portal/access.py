@@ -53,6 +53,8 @@ class Gate:
         shown: str = request.headers.get("Authorization", "")
         if shown:
             return self._bearer(shown)
+        if is_api() and request.method not in origin.SAFE:
+            return None  # a browser sends cookies for anybody's page, and tokens for none
         secret: str = request.cookies.get(cookie_name(), "")
         if self.has_users:
             return self.kit.users.signed_in(secret) if secret else None
@@ -123,8 +125,8 @@ def _judge(gate: Gate) -> ResponseReturnValue | None:
     if who is not None:
         source = "API" if is_api() else "portal"
         g.who, g.role, g.kit = who, who.role, gate.kit.acting_as(who.name, source=source)
-    by_cookie = "Authorization" not in request.headers
-    if request.method not in origin.SAFE and by_cookie and not origin.is_same(_form_key()):
+    acts = request.method not in origin.SAFE and not is_api()
+    if acts and not origin.is_same(_form_key()):
         return _refuse(403, "Not from there", "The request came from another site.")
     if who is None:
         is_open = needed == ANYBODY and request.endpoint is not None

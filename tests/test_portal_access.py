@@ -61,7 +61,9 @@ def test_a_poll_without_a_cookie_leads_to_the_door(stranger: FlaskClient) -> Non
     assert answer.text == ""
 
 
-@pytest.mark.parametrize("path", ["/healthz?live", "/login", "/static/portal.css", "/static/portal.js"])
+@pytest.mark.parametrize(
+    "path", ["/healthz?live", "/login", "/static/portal.css", "/static/portal.js"]
+)
 def test_what_needs_no_token(stranger: FlaskClient, path: str) -> None:
     with stranger.get(path) as answer:
         assert answer.status_code == 200

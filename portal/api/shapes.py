@@ -11,6 +11,7 @@ from jobkit.schedule import MISFIRE_POLICIES
 from jobkit.states import LOST_POLICIES, OVERLAP_POLICIES, RUN_STATUSES
 
 MOST_ID = (1 << 63) - 1
+MOST_SEQ = (1 << 31) - 1
 
 
 def _seconds(value: Any) -> Any:
@@ -84,7 +85,7 @@ class OutputAsked(Asked):
     """Which part of what was printed."""
 
     attempt: AttemptNumber | None = Field(None, description="The last one where unset.")
-    after: int = Field(-1, ge=-1, le=MOST_ID, description="`last_seq` of the part before.")
+    after: int = Field(-1, ge=-1, le=MOST_SEQ, description="`last_seq` of the part before.")
 
 
 class StatsAsked(Asked):
@@ -145,7 +146,7 @@ class NewJob(JobChanges):
 class EditedJob(JobChanges):
     """Changes of a job."""
 
-    if_version: Annotated[int, Field(ge=1, le=MOST_ID)] | None = Field(
+    if_version: Annotated[int, Field(ge=1, le=MOST_SEQ)] | None = Field(
         None, description="Only while that is its version; 409 otherwise."
     )
 
