@@ -13,7 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, g, make_response, redirect, render_template
+from flask import (
+    Flask,
+    Response,
+    abort,
+    g,
+    has_app_context,
+    make_response,
+    redirect,
+    render_template,
+)
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
 from werkzeug.local import LocalProxy
@@ -107,7 +116,7 @@ def install(
     app.add_url_rule("/login", "login", lambda: _door(gate, request.args.get("next", "/")))
     app.add_url_rule("/login", "enter", lambda: _enter(gate), methods=["POST"])
     # Each request acts as whoever asks: what it changes is recorded as theirs.
-    app.config["KIT"] = LocalProxy(lambda: g.get("kit", kit))
+    app.config["KIT"] = LocalProxy(lambda: g.get("kit", kit) if has_app_context() else kit)
     app.jinja_env.globals.update(
         may=lambda role: allows(g.get("role", ""), role),
         who=lambda: g.get("who"),
