@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from typing import Any
 
 import waitress
@@ -59,7 +60,8 @@ class Server:
         until = stopwatch() + GRACE_SECONDS
         while any(map(_is_busy, self._channels())) and stopwatch() < until:
             nap(0.02)
-        self._server.trigger.pull_trigger(self._end_loop)
+        with suppress(OSError):  # the loop may see it, and be over, before it is woken
+            self._server.trigger.pull_trigger(self._end_loop)
 
     def _end_loop(self) -> None:
         # The loop goes on while it has connections.

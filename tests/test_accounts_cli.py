@@ -55,7 +55,7 @@ def run(
 
 
 def test_users_are_looked_after_from_the_command_line(run: Command) -> None:
-    assert "may sign in as admin" in done(
+    assert "may sign in as admin" in run(
         "user", "add", "anna", "--role", "admin", stdin=f"{PASSWORD}\n"
     )
     run("user", "add", "bob", stdin=f"{PASSWORD}\r\n")
