@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
+    from jobkit.listings import Search, Span
 
 __version__ = version("jobkit")
 
@@ -31,6 +32,8 @@ _HOMES = {
     "Kit": "kit",
     "Job": "handles",
     "Run": "handles",
+    "Search": "listings",
+    "Span": "listings",
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
@@ -59,6 +62,8 @@ __all__ = [
     "Principal",
     "Refused",
     "Run",
+    "Search",
+    "Span",
     "Worker",
     "connect",
     "describe",

@@ -19,6 +19,7 @@ from portal import (
     coverage,
     health,
     jobs,
+    live,
     overview,
     pages,
     permissions,
@@ -63,6 +64,7 @@ def create_app(
     pages.install(app, kit)
     needed = permissions.NEEDED | api.NEEDED
     access.install(app, kit, token=token, host=host, trusted_hosts=trusted_hosts, needed=needed)
+    live.install(app, kit)
     for noun in NOUNS:
         app.register_blueprint(noun.blueprint)
     app.add_url_rule("/static/htmx.min.js", "htmx", _htmx)

@@ -49,7 +49,9 @@ def requests(app: Flask) -> list[tuple[str, str, str]]:
     """Return the endpoint, the method and an address of every way to ask this portal."""
     found = []
     for rule in app.url_map.iter_rules():
-        values = {"name": "nobody-there", "worker_id": "w9", "run_id": 9, "attempt": 9}
+        values: dict[str, Any] = {"name": "nobody-there", "worker_id": "w9"}
+        values |= {"run_id": 9, "attempt": 9}
+        values["wish"] = "pause" if rule.endpoint.startswith("jobs.") else "cancel"
         filled = {name: values.get(name, "portal.css") for name in rule.arguments}
         address = app.url_map.bind("localhost").build(
             rule.endpoint, filled, method="GET" if "GET" in (rule.methods or ()) else None
@@ -74,7 +76,7 @@ def test_every_endpoint_names_its_role_and_every_name_is_an_endpoint(app: Flask)
     for endpoint, method, _ in requests(app):
         if method in WRITES and endpoint != "enter":
             assert NEEDED[endpoint] != permissions.ANYBODY
-            own = endpoint.startswith("account.")
+            own = endpoint.startswith("account.") or endpoint == "theme"
             assert own or allows(NEEDED[endpoint], "operator"), endpoint
 
 
@@ -384,6 +386,26 @@ def test_a_script_s_token_opens_no_page(app: Flask, small: Stage) -> None:
     shown = bearer(small.kit, "admin")
     assert app.test_client().get("/jobs", headers=shown).status_code == 401
     assert app.test_client().get("/users", headers=shown).status_code == 401
+
+
+def test_a_page_of_one_s_own_is_never_given_to_another_of_the_same_role(
+    app: Flask, small: Stage
+) -> None:
+    """Pages are rendered once for all of a role who look at them: not these."""
+    small.kit.users.add("other", PASSWORD, "viewer")
+    small.kit.tokens.add("of the viewer", user="viewer")
+    news = {"HX-Request": "true", "X-Have": "x-y"}
+    assert "of the viewer" in enter(app, "viewer").get("/account", headers=news).text
+    assert "of the viewer" not in enter(app, "other").get("/account", headers=news).text
+
+
+def test_a_poll_of_who_may_not_look_any_more_brings_nothing(app: Flask, small: Stage) -> None:
+    viewer = enter(app, "viewer")
+    news = {"HX-Request": "true", "X-Have": "x-y"}
+    have = viewer.get("/jobs", headers=news).headers["X-Have"]
+    assert viewer.get("/jobs", headers=news | {"X-Have": have}).status_code == 204
+    small.kit.users.disable("viewer")
+    assert viewer.get("/jobs", headers=news | {"X-Have": have}).status_code == 401
 
 
 # The pages of accounts
