@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobkit.accounts import Principal
+    from jobkit.capture import CannotTravel
+    from jobkit.decorated import Definition, job
     from jobkit.errors import (
         ArtifactsUnavailable,
         BadInput,
@@ -26,6 +28,9 @@ __version__ = version("jobkit")
 
 # Loaded where they are first used: `import jobkit` costs next to nothing.
 _HOMES = {
+    "job": "decorated",
+    "Definition": "decorated",
+    "CannotTravel": "capture",
     "connect": "kit",
     "preview": "kit",
     "describe": "kit",
@@ -52,8 +57,10 @@ __all__ = [
     "ArtifactsUnavailable",
     "Attempt",
     "BadInput",
+    "CannotTravel",
     "Conflict",
     "DatabaseUnavailable",
+    "Definition",
     "Job",
     "JobFailed",
     "JobkitError",
@@ -67,6 +74,7 @@ __all__ = [
     "Worker",
     "connect",
     "describe",
+    "job",
     "preview",
 ]
 
@@ -75,6 +83,13 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'jobkit' has no attribute {name!r}")
     return getattr(import_module(f"jobkit.{_HOMES[name]}"), name)
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Add the magics to a shell: `%load_ext jobkit`."""
+    from jobkit.attach_magics import load_ipython_extension
+
+    load_ipython_extension(ipython)
 
 
 def __dir__() -> list[str]:
