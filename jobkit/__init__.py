@@ -7,15 +7,18 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobkit.accounts import Principal
     from jobkit.capture import CannotTravel
     from jobkit.decorated import Definition, job
     from jobkit.errors import (
         ArtifactsUnavailable,
         BadInput,
+        Conflict,
         DatabaseUnavailable,
         JobFailed,
         JobkitError,
         NotFound,
+        Refused,
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
@@ -40,6 +43,9 @@ _HOMES = {
     "Attempt": "handles",
     "Worker": "handles",
     "ArtifactsUnavailable": "errors",
+    "Principal": "accounts",
+    "Conflict": "errors",
+    "Refused": "errors",
     "JobkitError": "errors",
     "JobFailed": "errors",
     "BadInput": "errors",
@@ -52,6 +58,7 @@ __all__ = [
     "Attempt",
     "BadInput",
     "CannotTravel",
+    "Conflict",
     "DatabaseUnavailable",
     "Definition",
     "Job",
@@ -59,6 +66,8 @@ __all__ = [
     "JobkitError",
     "Kit",
     "NotFound",
+    "Principal",
+    "Refused",
     "Run",
     "Search",
     "Span",

@@ -27,7 +27,7 @@ KEYWORDS = (
     "keep_kernel",
 )
 MOST_SOURCE = 1_000_000
-LEAST_MEMORY = 1_000_000
+LEAST_MEMORY, MOST_MEMORY = 1_000_000, 1 << 50
 LONGEST_KEPT = 86_400.0
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
@@ -72,6 +72,8 @@ def _memory(value: str | int) -> int:
     amount = parse_size(value) if isinstance(value, str) else int(value)
     if amount < LEAST_MEMORY:
         raise BadInput(f"memory={value} is less than 1 MB.", "Write it like 512MB or 2GB.")
+    if amount > MOST_MEMORY:
+        raise BadInput(f"memory={value} is more than there is.", "Write it like 512MB or 2GB.")
     return amount
 
 

@@ -18,10 +18,11 @@ from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
-from jobkit.listings import Board, Jobs, Runs, Searching, Workers
+from jobkit.health import Health
+from jobkit.listings import Board, Jobs, Runs, Searching, Tokens, Users, Workers, author
 from jobkit.listings.jobs import upcoming
 from jobkit.settings import Settings
-from jobkit.store import definitions, history, workers
+from jobkit.store import definitions, duties, history, workers
 from jobkit.verify import Finding
 
 if TYPE_CHECKING:
@@ -71,9 +72,28 @@ class Kit:
         self.clock = database.clock
         self.url = database.name
         self.source = source
+        self._author: str | None = None
+        self._origin: Kit | None = None
+
+    @property
+    def user(self) -> str:
+        """Who is recorded with what this Kit does: the person at this machine, or somebody else."""
+        return self._author or author.user()
+
+    def acting_as(self, name: str, *, source: str | None = None) -> Kit:
+        """Return a Kit on the same database that records somebody else with what it does.
+
+        It shares the connections of this one, which is to be closed. Any thread may have its own.
+        """
+        other = Kit(self.database, self.settings, source=source or self.source)
+        other._author = name
+        other._origin = self._origin or self
+        return other
 
     def close(self) -> None:
-        """Close the database's connections."""
+        """Close the database's connections; of one that acts as somebody they are not its own."""
+        if self._origin is not None:
+            return
         if "_shelf" in self.__dict__:
             self._shelf.close()
         self.database.close()
@@ -91,6 +111,19 @@ class Kit:
         """Ask the database for an answer; DatabaseUnavailable when there is none."""
         with self.database.read() as connection:
             workers.listed(connection)
+
+    def health(self) -> Health:
+        """Say whether runs are made and executed; DatabaseUnavailable when it does not answer."""
+        with self.database.read() as connection:
+            seen_at = duties.last_taken(connection, duties.HEARTBEAT)
+            online = [row for row in workers.listed(connection) if row.status in workers.ONLINE]
+        return Health.judge(
+            self.clock.now(),
+            scheduler_seen_at=seen_at,
+            poll=self.settings.scheduler_poll_interval,
+            heartbeats=[row.last_heartbeat for row in online],
+            threshold=self.settings.worker_offline_threshold,
+        )
 
     @property
     def pulse(self) -> Pulse:
@@ -272,6 +305,18 @@ class Kit:
         """Return what was usual when a run's last attempt began, and what is unusual about it."""
         return self.runs.expectation(run)
 
+    # Who may use the portal
+
+    @property
+    def users(self) -> Users:
+        """The users of the portal: `add`, `set_role`, `disable`, `sign_in` ..."""
+        return Users(self)
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of scripts: `add`, `revoke`, `shown`."""
+        return Tokens(self)
+
     # Workers and numbers
 
     @property
@@ -320,6 +365,8 @@ class Kit:
 
     @cached_property
     def _shelf(self) -> Shelf:
+        if self._origin is not None:
+            return self._origin._shelf
         from jobkit.analytics.shelf import Shelf
 
         return Shelf(self.database, self.settings.cache_dir)
@@ -351,6 +398,8 @@ class Kit:
     @cached_property
     def archive(self) -> Archive:
         """The archive: `run()`, `verify()`, `restore(month)`, `months()`."""
+        if self._origin is not None:
+            return self._origin.archive
         return Archive(self.database, self.settings, ROLLUPS)
 
     # What attempts leave
@@ -358,5 +407,7 @@ class Kit:
     @cached_property
     def store(self) -> Store:
         """Where artifacts are kept, by the settings or else by the database's name."""
+        if self._origin is not None:
+            return self._origin.store
         url = self.database.engine.url.render_as_string(hide_password=False)
         return artifacts.store_for(url, self.settings.artifacts_url)

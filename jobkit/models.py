@@ -413,6 +413,76 @@ class SchedulerDuty(Table, table=True):
     name: str = Field(primary_key=True)
     next_at: datetime = _instant(nullable=False)
     taken_by: str | None = None
+    taken_at: datetime | None = _instant()
+
+
+class PortalUser(Table, table=True):
+    """Somebody who may sign in to the portal."""
+
+    __tablename__ = "portal_users"
+
+    id: int | None = _id()
+    name: str
+    role: str
+    password_hash: str
+    created_at: datetime = _instant(nullable=False)
+    password_at: datetime = _instant(nullable=False)
+    disabled_at: datetime | None = _instant()
+
+
+class PortalSession(Table, table=True):
+    """A browser in which a user is signed in; the hash of what its cookie holds."""
+
+    __tablename__ = "portal_sessions"
+
+    sha256: str = Field(primary_key=True)
+    user_id: int = _big(nullable=False)
+    created_at: datetime = _instant(nullable=False)
+    seen_at: datetime = _instant(nullable=False)
+    address: str
+    browser: str
+
+
+class PortalToken(Table, table=True):
+    """A token that scripts show; the hash of it."""
+
+    __tablename__ = "portal_tokens"
+
+    id: int | None = _id()
+    name: str
+    sha256: str
+    role: str
+    user_id: int | None = _big()
+    """Whose it is: it may no more than they may, and nothing once they may nothing."""
+    created_at: datetime = _instant(nullable=False)
+    created_by: str
+    expires_at: datetime | None = _instant()
+    used_at: datetime | None = _instant()
+    revoked_at: datetime | None = _instant()
+
+
+class PortalGuess(Table, table=True):
+    """How often a password was wrong for a name, from an address, or both; what is a hash."""
+
+    __tablename__ = "portal_guesses"
+
+    sha256: str = Field(primary_key=True)
+    tries: int
+    at: datetime = _instant(nullable=False)
+    locked_until: datetime | None = _instant()
+
+
+class PortalAudit(Table, table=True):
+    """What somebody did in the portal, or tried to; rows are only added."""
+
+    __tablename__ = "portal_audit"
+
+    id: int | None = _id()
+    at: datetime = _instant(nullable=False)
+    who: str
+    what: str
+    about: str
+    address: str
 
 
 jobs = ScheduledJob.__table__  # type: ignore[attr-defined]
@@ -428,3 +498,8 @@ package_sets = PackageSet.__table__  # type: ignore[attr-defined]
 script_texts = ScriptText.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]
+users = PortalUser.__table__  # type: ignore[attr-defined]
+sessions = PortalSession.__table__  # type: ignore[attr-defined]
+tokens = PortalToken.__table__  # type: ignore[attr-defined]
+guesses = PortalGuess.__table__  # type: ignore[attr-defined]
+audit = PortalAudit.__table__  # type: ignore[attr-defined]

@@ -38,7 +38,8 @@ class Tick:
 class Duty:
     """A piece of housekeeping: how often, and the function that does some of it."""
 
-    every: timedelta
+    every: timedelta | None
+    """None: at each look of a scheduler."""
     work: Callable[[Connection, datetime, Settings], Done]
 
 
@@ -81,7 +82,12 @@ def _make_partitions(connection: Connection, now: datetime, settings: Settings) 
     return Done()
 
 
+def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done()  # that it was taken says that a scheduler is there
+
+
 DUTIES = {
+    duties.HEARTBEAT: Duty(None, _beat),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
     "clean up": Duty(timedelta(hours=1), _clean_up),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),
@@ -119,7 +125,8 @@ def housekeep(
 ) -> Done:
     """Do one duty if it is due and nobody else has taken it; say what was done."""
     duty = DUTIES[name]
-    if not duties.take(connection, name, now, every=duty.every, by=by):
+    every = duty.every or settings.scheduler_poll_interval / 2
+    if not duties.take(connection, name, now, every=every, by=by):
         return Done()
     done = duty.work(connection, now, settings)
     if done.again:

@@ -1,11 +1,10 @@
-"""`/` and `/healthz`."""
+"""`/`: what happens now, and what went wrong lately."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from flask import Blueprint, current_app, jsonify, render_template
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, current_app, render_template
 
 import jobkit
 from portal.pages import page
@@ -68,14 +67,3 @@ def _busy(queue: list[jobkit.Run]) -> dict[str, list[jobkit.Run]]:
 def counts() -> str:
     """Show the counts of the bar."""
     return render_template("counts.html")
-
-
-@blueprint.get("/healthz", endpoint="healthz")
-def health() -> ResponseReturnValue:
-    """Say whether the database answers."""
-    kit: jobkit.Kit = current_app.config["KIT"]
-    try:
-        kit.check()
-    except jobkit.JobkitError as error:
-        return jsonify(status="unavailable", message=error.message), 503
-    return jsonify(status="ok")

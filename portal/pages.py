@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Flask, make_response, redirect, render_template
 from flask.typing import ResponseReturnValue
@@ -17,6 +16,7 @@ from markupsafe import Markup, escape
 import jobkit
 from jobkit import text
 from portal import live
+from portal.origin import local
 
 ICONS = {
     "PENDING": "○",
@@ -122,13 +122,6 @@ def _choose_theme() -> ResponseReturnValue:
     else:
         answer.delete_cookie("theme")
     return answer
-
-
-def local(onward: str) -> str:
-    """Keep a redirect on this portal: `//elsewhere` and `https://elsewhere` go home instead."""
-    parts = urlsplit(onward)
-    is_local = not parts.scheme and not parts.netloc and onward.startswith("/")
-    return onward if is_local and not onward.startswith(("//", "/\\")) else "/"
 
 
 def word(status: str) -> str:

@@ -360,14 +360,14 @@ def test_what_is_written_just_before_the_end_is_not_missed(
     claim, ask = running(history, 3), history.kit.output
     write(history, claim, "first\n")
 
-    def overtaken(*question: Any) -> Any:
+    def overtaken(_kit: jobkit.Kit, *question: Any) -> Any:
         answer = ask(*question)
         if not answer.is_complete:
             write(history, claim, "last\n", first=1)
             history.finish(claim)
         return replace(answer, is_complete=True)
 
-    monkeypatch.setattr(history.kit, "output", overtaken)
+    monkeypatch.setattr(jobkit.Kit, "output", overtaken)
     assert follow(client, body(client, "/runs/3/output?attempt=1")) == ("first\nlast", None)
 
 

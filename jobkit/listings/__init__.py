@@ -4,6 +4,8 @@ from jobkit.listings.board import Board, Line, Span
 from jobkit.listings.jobs import Jobs
 from jobkit.listings.runs import Runs
 from jobkit.listings.search import Done, Page, Search, Searching
+from jobkit.listings.tokens import Tokens
+from jobkit.listings.users import Users
 from jobkit.listings.workers import Workers
 
 __all__ = [
@@ -16,5 +18,7 @@ __all__ = [
     "Search",
     "Searching",
     "Span",
+    "Tokens",
+    "Users",
     "Workers",
 ]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection, Row
 
 from jobkit import definition, parameters
-from jobkit.errors import BadInput, CannotStart
+from jobkit.errors import BadInput, CannotStart, Conflict
 from jobkit.executors.target import resolve, split_function
 from jobkit.expectation import Expectation
 from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
 from jobkit.listings import author, deployment
 from jobkit.listings.deployment import Deployment
-from jobkit.store import definitions, requests, successes
+from jobkit.store import definitions, paging, requests, successes
 from jobkit.store.definitions import schedule_of
 from jobkit.wakeups import notify
 
@@ -53,6 +53,25 @@ class Jobs:
     def __repr__(self) -> str:
         return f"<{len(self)} jobs: {', '.join(job.name for job in self)}>"
 
+    def page(
+        self,
+        words: str | None = None,
+        is_active: bool | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> tuple[list[Job], str | None]:
+        """Return jobs by name, those whose name holds some words, and the last name if more come.
+
+        `after`: only names that come after this one.
+        """
+        with self._kit.database.read() as connection:
+            rows = paging.jobs(
+                connection, words=words, is_active=is_active, after=after, limit=limit + 1
+            )
+        more = rows[limit - 1].name if len(rows) > limit else None
+        return [self._job(row) for row in rows[:limit]], more
+
     def add(self, name: str, target: str, *args: str, **given: Any) -> Job:
         """Add a job whose schedule starts now; `Kit.add_job` says what is given."""
         definition.check_keywords(given)
@@ -69,12 +88,18 @@ class Jobs:
         }
         values |= _checked_params(values)
         with self._kit.database.write() as connection:
-            row = definitions.insert(connection, values, now, author.of(self._kit.source))
+            row = definitions.insert(
+                connection, values, now, author.of(self._kit.user, self._kit.source)
+            )
             notify(connection)
         return self._job(row)
 
     def edit(self, name: str, **given: Any) -> Job:
-        """Change a job; what is not given stays. A changed schedule starts from now."""
+        """Change a job; what is not given stays. A changed schedule starts from now.
+
+        `if_version`: only while that is its version; Conflict otherwise.
+        """
+        if_version = given.pop("if_version", None)
         target, args = given.pop("target", None), given.pop("args", None)
         definition.check_keywords(given)
         values = definition.other_columns(given)
@@ -87,6 +112,11 @@ class Jobs:
         timed = definition.SCHEDULE_KEYWORDS + definition.BOUND_KEYWORDS
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name, lock=True)
+            if if_version not in (None, job.version):
+                raise Conflict(
+                    f"The job {name!r} is at version {job.version}, not {if_version}.",
+                    "Somebody changed it: look, and try again.",
+                )
             if any(given.get(word) is not None for word in timed):
                 values |= definition.schedule_columns(given, self._kit.settings, now, current=job)
             if not values:
@@ -160,7 +190,7 @@ class Jobs:
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
             checked = _given_params(job, params)
-            row = requests.submit(connection, job, checked, author.user(), self._kit.clock.now())
+            row = requests.submit(connection, job, checked, self._kit.user, self._kit.clock.now())
             notify(connection)
         return run_of(self._kit, row, name)
 
@@ -169,7 +199,7 @@ class Jobs:
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
             checked = [_given_params(job, given) for given in params]
-            now, user = self._kit.clock.now(), author.user()
+            now, user = self._kit.clock.now(), self._kit.user
             made = requests.submit_many(connection, job, checked, user, now)
             notify(connection)
         return made
@@ -211,7 +241,7 @@ class Jobs:
                 slots,
                 backfill_id=uuid.uuid4().hex[:12],
                 limit=limit,
-                by=author.user(),
+                by=self._kit.user,
                 now=now,
             )
             notify(connection)
@@ -227,7 +257,7 @@ class Jobs:
             made = fill(
                 connection,
                 holes,
-                by=author.user(),
+                by=self._kit.user,
                 now=self._kit.clock.now(),
                 limit=limit,
                 dry_run=dry_run,
@@ -251,7 +281,7 @@ class Jobs:
     ) -> Row[Any]:
         now = self._kit.clock.now()
         changed = definitions.change(
-            connection, job, values, what, now, author.of(self._kit.source)
+            connection, job, values, what, now, author.of(self._kit.user, self._kit.source)
         )
         notify(connection)
         return changed

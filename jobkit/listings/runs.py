@@ -26,9 +26,17 @@ from jobkit.handles import (
     kept_of,
     run_of,
 )
-from jobkit.listings import author
 from jobkit.states import RUN_STATUSES
-from jobkit.store import definitions, history, keepsakes, kernels, manifest, requests, successes
+from jobkit.store import (
+    definitions,
+    history,
+    keepsakes,
+    kernels,
+    manifest,
+    paging,
+    requests,
+    successes,
+)
 from jobkit.wakeups import Watch, notify
 
 if TYPE_CHECKING:
@@ -74,6 +82,34 @@ class Runs:
                 limit=limit,
             )
         return [run_of(self._kit, row) for row in rows]
+
+    def page(
+        self,
+        job: str | None = None,
+        status: Sequence[str] = (),
+        since: timedelta | datetime | str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> tuple[list[Run], str | None]:
+        """Return runs as a call does, and the mark after which the next ones come, if any do.
+
+        Pages do not shift when runs are made meanwhile.
+        """
+        for word in status:
+            if word not in RUN_STATUSES:
+                raise BadInput(f"{word!r} is no status.", f"Use: {', '.join(RUN_STATUSES)}.")
+        with self._kit.database.read() as connection:
+            rows = paging.runs(
+                connection,
+                job_id=definitions.by_name(connection, job).id if job is not None else None,
+                statuses=list(status),
+                since=text.parse_since(since, self._kit.clock.now()),
+                after=None if after is None else paging.read_mark(after),
+                limit=limit + 1,
+            )
+        more = paging.mark(rows[limit - 1]) if len(rows) > limit else None
+        return [run_of(self._kit, row) for row in rows[:limit]], more
 
     def latest_of_jobs(self) -> dict[int, Run]:
         """Return the newest run of each job, by the job's id."""
@@ -190,7 +226,7 @@ class Runs:
     def cancel(self, run_id: int) -> Run:
         """End a run that waits, or ask its worker to end it."""
         with self._kit.database.write() as connection:
-            requests.cancel(connection, run_id, author.user(), self._kit.clock.now())
+            requests.cancel(connection, run_id, self._kit.user, self._kit.clock.now())
             notify(connection)
         return self[run_id]
 
@@ -226,14 +262,14 @@ class Runs:
     def _wish(self, run_id: int, what: str, source: str | None = None) -> Run:
         with self._kit.database.write() as connection:
             history.run(connection, run_id)
-            kernels.wish(connection, run_id, what, author.user(), self._kit.clock.now(), source)
+            kernels.wish(connection, run_id, what, self._kit.user, self._kit.clock.now(), source)
             notify(connection)
         return self[run_id]
 
     def retry(self, run_id: int) -> Run:
         """Make a new run of what a finished run ran."""
         with self._kit.database.write() as connection:
-            new = requests.retry(connection, run_id, author.user(), self._kit.clock.now())
+            new = requests.retry(connection, run_id, self._kit.user, self._kit.clock.now())
             notify(connection)
         return self[new]
 
@@ -243,7 +279,7 @@ class Runs:
         if run.status == "PENDING":
             return run
         with self._kit.database.write() as connection:
-            now, user = self._kit.clock.now(), author.user()
+            now, user = self._kit.clock.now(), self._kit.user
             if not run.is_final:
                 requests.cancel(connection, run_id, user, now)
             new = requests.repeat(connection, run_id, user, now)
