@@ -33,13 +33,16 @@ def late(log: Log, after: str) -> Report:
             SELECT job_id, status, CASE WHEN claimed_at IS NOT NULL THEN
                 greatest(0, epoch_us(claimed_at) - epoch_us(scheduled_for)) END AS us
             FROM (SELECT r.job_id, r.status, r.scheduled_for,
-                CASE WHEN r.attempts <= 1 THEN r.claimed_at ELSE f.claimed_at END AS claimed_at
+                coalesce(f.claimed_at, CASE WHEN r.attempts <= 1 THEN r.claimed_at END)
+                    AS claimed_at
             FROM (
-                SELECT job_id, run_id, status, attempts, claimed_at, scheduled_for FROM runs
+                SELECT job_id, run_id, status, attempts, claimed_at, scheduled_for,
+                    CASE WHEN attempts = 1 AND claimed_at IS NULL THEN 2 ELSE attempts END AS tries
+                FROM runs
                 WHERE "trigger" = 'schedule' AND {log.window.holds("scheduled_for")}
             ) r LEFT JOIN (
                 SELECT run_id, claimed_at, 2 AS least FROM attempts WHERE attempt = 1
-            ) f ON f.run_id = r.run_id AND r.attempts >= f.least)
+            ) f ON f.run_id = r.run_id AND r.tries >= f.least)
         ) GROUP BY job_id
     ) q LEFT JOIN jobs j USING (job_id) ORDER BY q.late + q.missed DESC, job"""  # noqa: S608
     return log.report(
