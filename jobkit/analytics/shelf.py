@@ -149,7 +149,7 @@ class Shelf:
                 window.start
                 and row.kind == "attempts"
                 and row.first_at
-                and row.first_at >= window.end
+                and row.first_at >= window.end + SKEW
             )
             if row.rows and not is_past and not is_later:
                 yield row
