@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
+    from jobkit.listings import Search, Span
 
 __version__ = version("jobkit")
 
@@ -28,6 +29,8 @@ _HOMES = {
     "Kit": "kit",
     "Job": "handles",
     "Run": "handles",
+    "Search": "listings",
+    "Span": "listings",
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
@@ -50,6 +53,8 @@ __all__ = [
     "Kit",
     "NotFound",
     "Run",
+    "Search",
+    "Span",
     "Worker",
     "connect",
     "describe",

@@ -14,11 +14,11 @@ from jobkit.archive import Archive
 from jobkit.artifacts import Store
 from jobkit.cells import Cell
 from jobkit.clock import SystemClock
-from jobkit.db import Database
+from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
-from jobkit.listings import Jobs, Runs, Workers
+from jobkit.listings import Board, Jobs, Runs, Searching, Workers
 from jobkit.listings.jobs import upcoming
 from jobkit.settings import Settings
 from jobkit.store import definitions, history, workers
@@ -91,6 +91,11 @@ class Kit:
         """Ask the database for an answer; DatabaseUnavailable when there is none."""
         with self.database.read() as connection:
             workers.listed(connection)
+
+    @property
+    def pulse(self) -> Pulse:
+        """Whether anything was committed since the last look."""
+        return self.database.pulse
 
     # Jobs
 
@@ -235,6 +240,16 @@ class Kit:
     def changes(self, run_id: int, attempt: int | None = None) -> Changes:
         """Say what changed since the job last worked before an attempt, by default the last one."""
         return self.runs.changes(run_id, attempt)
+
+    @property
+    def search(self) -> Searching:
+        """Runs by what is known of them, page after page, and acting on all that match."""
+        return Searching(self)
+
+    @property
+    def board(self) -> Board:
+        """Jobs and runs at a glance, with as few rows as that takes."""
+        return Board(self)
 
     def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
         """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""

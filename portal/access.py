@@ -12,6 +12,8 @@ from flask import Flask, Response, abort, make_response, redirect, render_templa
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
+from portal.pages import local
+
 OPEN = ("overview.healthz", "static", "htmx", "login", "enter")
 COOKIE_SECONDS = 30 * 86400
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -61,7 +63,7 @@ def install(app: Flask, *, token: str, host: str, trusted_hosts: Sequence[str]) 
 def _enter(token: str, sealed: str, given: str, onward: str) -> ResponseReturnValue:
     if not _same(given, token):
         return _door(onward, wrong=True), 401
-    answer = _onward(_local(onward))
+    answer = _onward(local(onward))
     answer.set_cookie(
         _cookie(),
         sealed,
@@ -95,7 +97,7 @@ def _door(onward: str, *, wrong: bool = False) -> str:
     return render_template(
         "login.html",
         layout="base.html",
-        next=_local(onward),
+        next=local(onward),
         wrong=wrong,
         may_go_on=_is_from_elsewhere() and not wrong,
     )
@@ -108,13 +110,6 @@ def _same(given: str, expected: str) -> bool:
 def _cookie() -> str:
     # Cookies know no ports: two portals on one machine must not put out each other's.
     return f"jobkit-{urlsplit(request.host_url).port or 80}"
-
-
-def _local(onward: str) -> str:
-    """Keep a redirect on this portal: `//elsewhere` and `https://elsewhere` go home instead."""
-    parts = urlsplit(onward)
-    is_local = not parts.scheme and not parts.netloc and onward.startswith("/")
-    return onward if is_local and not onward.startswith(("//", "/\\")) else "/"
 
 
 def _without_token() -> str:

@@ -10,7 +10,18 @@ from flask import Flask, Response, send_file
 from htmx_flask import Htmx
 
 import jobkit
-from portal import access, analytics, artifacts, coverage, jobs, overview, pages, runs, workers
+from portal import (
+    access,
+    analytics,
+    artifacts,
+    coverage,
+    jobs,
+    live,
+    overview,
+    pages,
+    runs,
+    workers,
+)
 from portal.pages import page
 
 WAYS_OUT = {
@@ -32,6 +43,7 @@ def create_app(
     Htmx(app)
     pages.install(app, kit)
     access.install(app, token=token, host=host, trusted_hosts=trusted_hosts)
+    live.install(app, kit)
     for noun in (overview, jobs, runs, coverage, analytics, artifacts, workers):
         app.register_blueprint(noun.blueprint)
     app.add_url_rule("/static/htmx.min.js", "htmx", _htmx)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import urlencode
 
 from flask import Blueprint, current_app, redirect, url_for
 from flask.typing import ResponseReturnValue
+from htmx_flask import request
 
 import jobkit
 from portal.pages import page
 
 blueprint = Blueprint("jobs", __name__)
+
+FILTERS = ("text", "tag", "queue", "state")
+MOST_LISTED = 50
 
 
 def _kit() -> jobkit.Kit:
@@ -20,8 +27,54 @@ def _kit() -> jobkit.Kit:
 
 @blueprint.get("/jobs")
 def index() -> str:
-    """List the jobs."""
-    return page("jobs/list.html", jobs=list(_kit().jobs), latest=_kit().latest_runs())
+    """List the jobs that match, a page of them."""
+    wanted = asked()
+    sort = request.args.get("sort") or "name"
+    at = max(request.args.get("at", 0, type=int), 0)
+    return page(
+        "jobs/list.html",
+        found=_kit().board.jobs(**wanted, sort=sort, limit=MOST_LISTED, offset=at),
+        wanted=wanted,
+        filters={name: value for name, value in wanted.items() if value is not None},
+        sort=sort,
+        at=at,
+        step=MOST_LISTED,
+        tags=[] if request.htmx else _kit().board.tags(),
+        done=request.args.get("done", None, type=int),
+    )
+
+
+def asked() -> dict[str, str | None]:
+    """Return what the address searches for."""
+    return {name: request.values.get(name, "").strip() or None for name in FILTERS}
+
+
+@blueprint.get("/bulk/jobs/<any(pause, resume, run):wish>")
+def ask_many(wish: str) -> str:
+    """Say how many jobs a wish is about, before it is done."""
+    names = request.args.getlist("job") or _kit().board.names(**asked())
+    return page(
+        "jobs/many.html",
+        poll=False,
+        wish=wish,
+        names=names,
+        ticked=request.args.getlist("job"),
+        filters={name: value for name, value in asked().items() if value is not None},
+    )
+
+
+@blueprint.post("/bulk/jobs/<any(pause, resume, run):wish>")
+def do_many(wish: str) -> ResponseReturnValue:
+    """Pause, resume or run the ticked jobs, or all that match; those that are gone are left out."""
+    kit, done = _kit(), 0
+    acts: dict[str, Callable[[str], object]]
+    acts = {"pause": kit.pause, "resume": kit.resume, "run": kit.submit}
+    for name in request.form.getlist("job") or kit.board.names(**asked()):
+        with suppress(jobkit.NotFound):
+            acts[wish](name)
+            done += 1
+    filters = {name: value for name, value in asked().items() if value is not None}
+    return redirect(f"{url_for('jobs.index')}?{urlencode(filters | {'done': str(done)})}", 303)
 
 
 @blueprint.get("/jobs/<path:name>")

@@ -7,13 +7,16 @@ import re
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
-from flask import Flask, render_template
+from flask import Flask, make_response, redirect, render_template
+from flask.typing import ResponseReturnValue
 from htmx_flask import request
 from markupsafe import Markup, escape
 
 import jobkit
 from jobkit import text
+from portal import live
 
 ICONS = {
     "PENDING": "○",
@@ -36,6 +39,7 @@ ICONS = {
 }
 WORDS = {"IN_PROGRESS": "running"}
 LATE = timedelta(seconds=30)
+THEMES = ("light", "dark")
 MOST_LINES = 4
 LONGEST_LINE = 200
 MOST_COUNTED = 200
@@ -60,29 +64,28 @@ def page(template: str, *, poll: bool = True, **values: Any) -> str:
 def install(app: Flask, kit: jobkit.Kit) -> None:
     """Give the templates what they say things with."""
 
-    def ago(value: datetime | None) -> Markup:
-        return _time(value, text.age(value, kit.clock.now()))
-
     def due(value: datetime) -> Markup:
         behind = kit.clock.now() - value
-        if behind < timedelta(0):
-            return ago(value)
-        said = "due now" if behind < LATE else f"late by {text.duration(behind)}"
-        return _time(value, said)
+        return _time(value, "due", is_late=behind > LATE)
 
-    def elapsed(run: jobkit.Run) -> timedelta | None:
+    def took(run: jobkit.Run) -> Markup:
         if run.is_running and run.claimed_at is not None:
-            return max(kit.clock.now() - run.claimed_at, timedelta(0))
-        return run.duration
+            return _time(run.claimed_at, "since")
+        return escape(text.duration(run.duration))
 
-    def is_long(run: jobkit.Run) -> bool:
-        return run.is_running and (elapsed(run) or LATE) > kit.settings.job_timeout_threshold
+    def is_long(run: jobkit.Run | jobkit.Span) -> bool:
+        began = run.claimed_at if isinstance(run, jobkit.Run) else run.start
+        if run.status != "IN_PROGRESS" or began is None:
+            return False
+        return kit.clock.now() - began > kit.settings.job_timeout_threshold
 
     app.jinja_env.filters.update(
-        ago=ago,
+        ago=lambda value: _time(value, "ago"),
         due=due,
-        elapsed=elapsed,
-        instant=lambda value, zone="UTC": _time(value, text.instant(value, zone)),
+        took=took,
+        instant=lambda value: _time(value, "at"),
+        in_zone=_in_zone,
+        hour=lambda value: _time(value, "hour"),
         duration=text.duration,
         size=text.size,
         figure=figure,
@@ -99,7 +102,33 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
     )
     app.jinja_env.tests["long"] = is_long
     app.jinja_env.globals["counts"] = lambda: _counts(kit)
+    app.jinja_env.globals["have"] = live.have
+    app.context_processor(lambda: {"theme": theme()})
+    app.add_url_rule("/theme", "theme", _choose_theme, methods=["POST"])
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+
+def theme() -> str:
+    """Return the colours that this browser chose: light, dark, or nothing."""
+    chosen: str = request.cookies.get("theme", "")
+    return chosen if chosen in THEMES else ""
+
+
+def _choose_theme() -> ResponseReturnValue:
+    answer = make_response(redirect(local(request.form.get("next", "/")), 303))
+    chosen = request.form.get("theme", "")
+    if chosen in THEMES:
+        answer.set_cookie("theme", chosen, samesite="Lax", max_age=365 * 86400)
+    else:
+        answer.delete_cookie("theme")
+    return answer
+
+
+def local(onward: str) -> str:
+    """Keep a redirect on this portal: `//elsewhere` and `https://elsewhere` go home instead."""
+    parts = urlsplit(onward)
+    is_local = not parts.scheme and not parts.netloc and onward.startswith("/")
+    return onward if is_local and not onward.startswith(("//", "/\\")) else "/"
 
 
 def word(status: str) -> str:
@@ -114,11 +143,12 @@ def state(status: str) -> Markup:
     )
 
 
-def mark(run: jobkit.Run) -> Markup:
+def mark(run: jobkit.Run | jobkit.Span) -> Markup:
     """Show a run as one small mark of a strip, which leads to it."""
-    said = f"run {run.id}: {word(run.status)}"
+    run_id = run.id if isinstance(run, jobkit.Run) else run.run_id
+    said = f"run {run_id}: {word(run.status)}"
     return Markup('<a class="mark {}" href="/runs/{}" title="{}"><span>{}</span></a>').format(
-        run.status.lower(), run.id, said, said
+        run.status.lower(), run_id, said, said
     )
 
 
@@ -163,11 +193,22 @@ def figure(value: object) -> str:
     return text.clean(str(value))[:LONGEST_LINE]
 
 
-def _time(value: datetime | None, said: str) -> Markup:
+def _time(value: datetime | None, say: str, *, is_late: bool = False) -> Markup:
+    """Write an instant as UTC; portal.js says it as `say` has it, in the viewer's zone."""
     if value is None:
-        return escape(said)
-    exact = text.iso(value)
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, exact, said)
+        return escape("never" if say == "ago" else "")
+    late = Markup(' class="late"') if is_late else ""
+    utc = text.instant(value)
+    return Markup('<time datetime="{}" title="{}" data-say="{}"{}>{}</time>').format(
+        text.iso(value), utc, say, late, f"late: {utc}" if is_late else utc
+    )
+
+
+def _in_zone(value: datetime, zone: str) -> Markup:
+    """Write an instant of a schedule, which is in its job's zone whoever looks."""
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        text.iso(value), text.instant(value), text.instant(value, zone)
+    )
 
 
 def _counts(kit: jobkit.Kit) -> dict[str, str] | None:

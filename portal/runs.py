@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from urllib.parse import urlencode
 
 from flask import Blueprint, Response, current_app, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
@@ -16,7 +17,10 @@ from portal.pages import page, plain
 
 blueprint = Blueprint("runs", __name__)
 
-MOST_LISTED = 100
+FILTERS = tuple(item.name for item in fields(jobkit.Search))
+TRIGGERS = ("schedule", "manual", "backfill", "retry")
+MOST_LISTED = 50
+MOST_NAMED = 10
 MOST_SHOWN = 200_000
 FAILED = ("FAILURE", "ERROR", "TIMEOUT")
 STATUSES = (
@@ -61,17 +65,71 @@ def _kit() -> jobkit.Kit:
 
 @blueprint.get("/runs")
 def index() -> str:
-    """List the runs, of one job or in one status if asked."""
-    job, status = request.args.get("job") or None, request.args.get("status") or None
+    """List the runs that match, page after page, the newest first."""
+    wanted, before = asked(), request.args.get("before", None, type=int)
     return page(
         "runs/list.html",
-        runs=_kit().runs(job, status, limit=MOST_LISTED),
+        poll=before is None,
+        found=_kit().search.page(wanted, before=before, limit=MOST_LISTED),
+        wanted=wanted,
+        filters=filters(wanted),
+        before=before,
         jobs=[] if request.htmx else list(_kit().jobs),
-        chosen_job=job,
-        chosen_status=status,
         statuses=STATUSES,
-        limit=MOST_LISTED,
+        triggers=TRIGGERS,
+        done=request.args.get("done", None, type=int),
+        refused=request.args.get("refused", 0, type=int),
     )
+
+
+def asked() -> jobkit.Search:
+    """Return what the address searches for."""
+    given = {name: request.values.get(name, "").strip() or None for name in FILTERS}
+    return jobkit.Search(**given)
+
+
+def filters(wanted: jobkit.Search) -> dict[str, str]:
+    """Return a search as the parameters of an address."""
+    return {name: value for name in FILTERS if (value := getattr(wanted, name)) is not None}
+
+
+@blueprint.get("/runs/<any(cancel, retry):wish>")
+def ask_many(wish: str) -> str:
+    """Say how many runs a wish is about, before it is done."""
+    wanted, ids = asked(), _ticked() or _all_that_match(wish)
+    runs = [_kit().run(run_id) for run_id in ids[:MOST_NAMED]]
+    return page(
+        "runs/many.html",
+        poll=False,
+        wish=wish,
+        count=len(ids),
+        before=ids[0] + 1 if ids else None,
+        runs=runs,
+        ticked=_ticked(),
+        filters=filters(wanted),
+    )
+
+
+@blueprint.post("/runs/<any(cancel, retry):wish>")
+def do_many(wish: str) -> ResponseReturnValue:
+    """Cancel, or run again, the ticked runs, or all that match."""
+    ids = _ticked() or _all_that_match(wish)
+    search = _kit().search
+    done = search.cancel(ids) if wish == "cancel" else search.retry(ids)
+    said = {"done": str(len(done.done)), "refused": str(len(done.refused))}
+    return redirect(f"{url_for('runs.index')}?{urlencode(filters(asked()) | said)}", 303)
+
+
+def _ticked() -> list[int]:
+    ticked: list[int] = request.values.getlist("run", type=int)
+    return ticked
+
+
+def _all_that_match(wish: str) -> list[int]:
+    """Return the ids of all that match; of those that were there when their number was said."""
+    search, before = _kit().search, request.form.get("before", None, type=int)
+    find = search.to_cancel if wish == "cancel" else search.to_retry
+    return find(asked(), before=before)
 
 
 @blueprint.get("/runs/<int:run_id>")

@@ -75,9 +75,16 @@ class Stage:
                 processed=0,
             )
 
-    def finish(self, claim: Claim, ended_by: str = "exit", exit_code: int | None = 0) -> bool:
+    def finish(
+        self,
+        claim: Claim,
+        ended_by: str = "exit",
+        exit_code: int | None = 0,
+        error: str | None = None,
+    ) -> bool:
         now = self.clock.now()
-        error = "" if exit_code == 0 and ended_by == "exit" else f"exit code {exit_code}"
+        if error is None:
+            error = "" if exit_code == 0 and ended_by == "exit" else f"exit code {exit_code}"
         result = Result(ended_by, claim.claimed_at, now, exit_code, error, {"log_output": "out"})
         with self.kit.database.write() as connection:
             return bool(claims.finish(connection, [(claim, result)], now, random.Random(1)))

@@ -109,7 +109,7 @@ def test_htmx_gets_the_live_part_of_the_same_page(
 
 def test_every_page_asks_again_every_two_seconds(client: FlaskClient) -> None:
     for path in ("/", "/jobs", "/runs", "/workers"):
-        assert f'hx-get="{path}" hx-trigger="every 2s"' in body(client, path)
+        assert f'hx-get="{path}" hx-trigger="every 2s, wake"' in body(client, path)
 
 
 def test_the_filters_stay_in_what_the_list_asks_for(history: Stage, client: FlaskClient) -> None:
@@ -148,7 +148,7 @@ def test_the_overview_counts_the_day_and_names_what_runs_and_what_failed(
     said = words(body(client, "/"))
     assert "completed 1 failed 1 timeout 0 missed 0" in said
     assert "active jobs 3 of 3" in said
-    assert "workers online 0" in said
+    assert "None is online. Start one: jobkit worker" in said
     assert "Runs wait and no worker is online. Start one: jobkit worker" in said
     assert "1 running · 1 waiting · 0 workers" in said
 
@@ -158,7 +158,7 @@ def test_the_overview_says_when_slots_are_late(stage: Stage, client: FlaskClient
     assert "Slots are late" not in words(body(client, "/"))
     stage.clock.turn(timedelta(minutes=20))
     assert "Slots are late: no scheduler seems to run." in words(body(client, "/"))
-    assert "late by 5 min" in words(body(client, "/jobs"))
+    assert "late: 2026-03-02 06:15:00 UTC" in words(body(client, "/jobs"))
 
 
 def test_a_job_shows_its_next_slots_in_its_zone_and_in_utc(
@@ -207,13 +207,34 @@ def test_runs_are_filtered_by_job_and_status(history: Stage, client: FlaskClient
     assert listed("") == ["4", "3", "2", "1"]
     assert listed("?job=sales&status=") == ["3", "2", "1"]
     assert listed("?job=&status=FAILED") == ["2"]
-    assert "No such runs" in body(client, "/runs?job=sales&status=MISSED")
+    assert "No run matches" in body(client, "/runs?job=sales&status=MISSED")
 
 
 def post(client: FlaskClient, path: str) -> str:
     answer = client.post(path, headers=SAME_ORIGIN)
     assert answer.status_code == 303, answer.text
     return str(answer.headers["Location"])
+
+
+def test_all_that_match_are_cancelled_after_their_number_is_said(
+    history: Stage, client: FlaskClient
+) -> None:
+    history.kit.submit("sales")
+    asked = body(client, "/runs/cancel?job=sales")
+    assert "Cancel 2 runs?" in words(asked)
+    history.kit.submit("sales")  # after the number was said: it stays
+    form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', asked.partition("<form")[2]))
+    answer = client.post("/runs/cancel", data=form, headers=SAME_ORIGIN)
+    assert (answer.status_code, answer.location) == (303, "/runs?job=sales&done=2&refused=0")
+    assert [run.status for run in history.kit.runs("sales", limit=2)] == ["PENDING", "CANCELLED"]
+    assert "2 done." in words(body(client, answer.location))
+
+
+def test_the_ticked_runs_are_run_again_and_no_others(history: Stage, client: FlaskClient) -> None:
+    assert "Run again 2 runs?" in words(body(client, "/runs/retry?run=1&run=2"))
+    answer = client.post("/runs/retry", data={"run": ["1", "3"]}, headers=SAME_ORIGIN)
+    assert answer.location == "/runs?done=1&refused=1"
+    assert [run.retry_of for run in history.kit.runs("sales", limit=2)] == [1, None]
 
 
 def test_run_now_makes_a_manual_run_and_leads_to_it(history: Stage, client: FlaskClient) -> None:
@@ -382,3 +403,49 @@ def test_what_only_a_terminal_understands_is_taken_out() -> None:
     assert plain("\x1b[1;31mred\x1b[0m \x1b]0;title\x07and \x1b[2Kplain\x07\x00") == "red and plain"
     assert plain("cut in the middle \x1b[3") == "cut in the middle "
     assert plain("tab\tnew\nline ä 你 ✓") == "tab\tnew\nline ä 你 ✓"
+
+
+def test_jobs_are_found_by_name_tag_state_and_queue_and_sorted(
+    history: Stage, client: FlaskClient
+) -> None:
+    history.kit.edit("sales", tags=["nightly"])
+    history.kit.pause("on demand")
+
+    def listed(query: str) -> list[str]:
+        page = tree(body(client, f"/jobs{query}"))
+        return [link.text for link in page.iter(f"{XML}a") if link.get("href", "")[:6] == "/jobs/"]
+
+    script = "a <script>alert(1)<b>"
+    assert listed("") == [script, "on demand", "sales"]
+    assert listed("?text=DEMAND") == ["on demand"]
+    assert listed("?text=hello.py") == [script, "on demand", "sales"]
+    assert listed("?text=%25") == []
+    assert listed("?tag=nightly") == ["sales"]
+    assert listed("?tag=night") == []
+    assert listed("?state=paused") == ["on demand"]
+    assert listed("?state=IN_PROGRESS") == ["sales"]
+    assert listed("?queue=heavy") == ["on demand"]
+    assert listed("?sort=next") == [script, "sales", "on demand"]
+    assert "'LAZY' is no state of a job." in words(client.get("/jobs?state=LAZY").text)
+    assert "Jobs are not sorted by 'luck'." in words(client.get("/jobs?sort=luck").text)
+
+
+def test_all_jobs_that_match_are_paused_after_their_number_is_said(
+    history: Stage, client: FlaskClient
+) -> None:
+    assert "Pause 3 jobs?" in words(body(client, "/bulk/jobs/pause?state=active"))
+    assert "Pause 1 job?" in words(body(client, "/bulk/jobs/pause?job=sales"))
+    data = {"job": ["sales", "gone"]}
+    answer = client.post("/bulk/jobs/pause", data=data, headers=SAME_ORIGIN)
+    assert answer.location == "/jobs?done=1"
+    assert [job.name for job in history.kit.jobs if not job.is_active] == ["sales"]
+    answer = client.post("/bulk/jobs/resume", data={"state": "paused"}, headers=SAME_ORIGIN)
+    assert answer.location == "/jobs?state=paused&done=1"
+    assert all(job.is_active for job in history.kit.jobs)
+
+
+def test_the_overview_draws_the_last_day_of_each_job(history: Stage, client: FlaskClient) -> None:
+    drawn = tree(body(client, "/"))
+    svg = "{http://www.w3.org/2000/svg}"
+    titles = [title.text for title in drawn.iter(f"{svg}title")]
+    assert titles == ["3 runs, 1 to 3; the worst: failed", "run 4: pending"]

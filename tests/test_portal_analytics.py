@@ -89,10 +89,10 @@ def test_an_empty_history_says_so(stage: Stage) -> None:
 def test_the_portal_s_rules_are_those_of_the_charts(client: FlaskClient) -> None:
     with client.get("/static/portal.css") as answer:
         ours = answer.text
-    colours = re.findall(r"--jk-\d:#[0-9a-f]{6}", STYLE)
-    assert len(colours) == 12
-    for colour in colours:
-        assert colour.replace(":", ": ") in ours
+    pairs = [re.findall(r"(--jk-\d):(#[0-9a-f]{6})", part) for part in STYLE.split("@media")]
+    assert [len(part) for part in pairs] == [6, 6]
+    for (name, light), (_, dark) in zip(*pairs, strict=True):
+        assert f"{name}: light-dark({light}, {dark})" in ours
 
 
 def test_a_chart_escapes_what_people_typed(client: FlaskClient) -> None:

@@ -92,8 +92,11 @@ def polls_within(page: Page, milliseconds: int, path: str) -> int:
     return sum(path in url for url in seen)
 
 
-def test_polls_keep_focus_and_selection(opened: Page, portal: Portal) -> None:
+def test_polls_keep_focus_selection_ticks_and_what_was_opened(opened: Page, portal: Portal) -> None:
     opened.goto(f"{portal.url}/runs")
+    opened.get_by_label("Run 1", exact=True).check()
+    opened.get_by_text("More", exact=True).click()
+    opened.get_by_label("Worker").fill("half ty")
     link = opened.get_by_role("link", name="2", exact=True)
     link.focus()
     opened.evaluate(
@@ -104,7 +107,9 @@ def test_polls_keep_focus_and_selection(opened: Page, portal: Portal) -> None:
     expect(opened.locator("[data-key='run-3']")).to_be_visible()
     assert opened.evaluate("document.activeElement.textContent") == "2"
     assert "completed" in opened.evaluate("getSelection().toString()")
-    assert opened.locator("tbody tr td:first-child").all_inner_texts() == ["3", "2", "1"]
+    assert opened.locator("tbody td:nth-child(2)").all_inner_texts() == ["3", "2", "1"]
+    assert opened.get_by_label("Run 1", exact=True).is_checked()
+    assert opened.get_by_label("Worker").input_value() == "half ty"
     assert complaints(opened) == []
 
 

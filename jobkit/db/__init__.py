@@ -13,6 +13,7 @@ from jobkit.db.postgres import (
     lock_schema,
 )
 from jobkit.db.prepared import Prepared
+from jobkit.db.pulse import Pulse
 from jobkit.db.sqlite import refuse_shared_folder
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "JsonText",
     "OneOf",
     "Prepared",
+    "Pulse",
     "Rarely",
     "Utc",
     "continue_ids",

@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, Connection, make_url
 
 from jobkit.clock import Clock, ServerClock, SystemClock
 from jobkit.db import postgres, sqlite
+from jobkit.db.pulse import Pulse
 from jobkit.errors import BadInput, DatabaseUnavailable
 from jobkit.watchdog import Watchdog
 
@@ -50,6 +51,7 @@ class Database:
         self.engine = (
             sqlite.open_file(self.url) if self.is_sqlite else postgres.open_server(self.url)
         )
+        self.pulse = Pulse(self.engine)
         self._watchdog = Watchdog()
         self.engine.update_execution_options(jobkit_wakeups=wakeups)
         self.clock: Clock = SystemClock() if self.is_sqlite else ServerClock(self._server_now)
@@ -97,7 +99,8 @@ class Database:
         return self._watchdog.guard(driver.fileno(), DEADLINE_SECONDS)
 
     def close(self) -> None:
-        """Close every pooled connection."""
+        """Close every pooled connection, and that of the pulse."""
+        self.pulse.close()
         self.engine.dispose()
 
     def driver_arguments(self) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from jobkit.store.dispatch import IN_PROGRESS, PENDING
 CLEANUP_BATCH = 500
 
 
-def _with_names() -> sa.Select[Any]:
+def with_names() -> sa.Select[Any]:
+    """Select runs, each with its job's name."""
     return sa.select(runs, jobs.c.name.label("job_name")).join_from(
         runs, jobs, runs.c.job_id == jobs.c.id, isouter=True
     )
@@ -34,7 +35,7 @@ def run(connection: Connection, run_id: int) -> Row[Any]:
     return found[0]
 
 
-_RUN = Prepared(_with_names().where(runs.c.id == sa.bindparam("of")))
+_RUN = Prepared(with_names().where(runs.c.id == sa.bindparam("of")))
 
 
 def listed(
@@ -46,7 +47,7 @@ def listed(
     limit: int = 50,
 ) -> Sequence[Row[Any]]:
     """Return runs, the newest first."""
-    statement = _with_names().limit(limit)
+    statement = with_names().limit(limit)
     if job_id is not None:
         statement = statement.where(runs.c.job_id == job_id)
     if statuses:
@@ -62,13 +63,13 @@ def latest_of_each(connection: Connection, job_ids: Sequence[int]) -> dict[int, 
     """Return the newest run of each of these jobs."""
     newest = sa.select(sa.func.max(runs.c.id)).where(runs.c.job_id == jobs.c.id)
     ids = sa.select(newest.correlate(jobs).scalar_subquery()).where(jobs.c.id.in_(job_ids))
-    rows = connection.execute(_with_names().where(runs.c.id.in_(ids)))
+    rows = connection.execute(with_names().where(runs.c.id.in_(ids)))
     return {row.job_id: row for row in rows}
 
 
 def waiting(connection: Connection, limit: int = 200) -> Sequence[Row[Any]]:
     """Return what runs and what waits: in progress first, then in the order of claims."""
-    statement = _with_names().where(runs.c.status.in_((PENDING, IN_PROGRESS)))
+    statement = with_names().where(runs.c.status.in_((PENDING, IN_PROGRESS)))
     progress = sa.case((runs.c.status == IN_PROGRESS, 0), else_=1)
     order = (progress, runs.c.priority.desc(), runs.c.available_at, runs.c.id)
     return connection.execute(statement.order_by(*order).limit(limit)).all()

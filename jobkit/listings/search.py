@@ -1,0 +1,187 @@
+"""Runs by what is known of them: filters, pages, and acting on all that match."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from jobkit import text
+from jobkit.clock import stopwatch
+from jobkit.errors import BadInput, JobkitError
+from jobkit.handles import Run, run_of
+from jobkit.listings import author
+from jobkit.states import RUN_STATUSES, TRIGGERS
+from jobkit.store import definitions, requests, search
+from jobkit.store.search import Sieve
+from jobkit.wakeups import notify
+
+if TYPE_CHECKING:
+    from jobkit.kit import Kit
+
+PAGE_SECONDS = 0.06
+MOST_AT_ONCE = 10_000
+TOGETHER = 100
+"""How many runs one transaction changes: others take their turn between two."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which runs are wanted, as people write it; what is None matters not."""
+
+    job: str | None = None
+    status: str | None = None
+    """One status, or several with commas between them."""
+    tag: str | None = None
+    worker: str | None = None
+    trigger: str | None = None
+    since: str | None = None
+    """An age like `7d`, or an instant; runs made since then."""
+    until: str | None = None
+    """The same; runs made before it."""
+    param: str | None = None
+    """`name=value`, the value as JSON or else text."""
+    text: str | None = None
+    """In the reason or the error."""
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, item.name) is not None for item in fields(self))
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of the runs that match, the newest first."""
+
+    runs: list[Run]
+    onward: int | None
+    """What to give as `before` for the next page; None when this is the last one."""
+    is_full: bool
+    """Whether it ended because it is full; else the time for it was up, or nothing is left."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a wish for many runs."""
+
+    done: list[int]
+    refused: dict[int, str]
+    """Why not, by the id of the run."""
+
+
+class Searching:
+    """Finds runs, and acts on all that match."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def page(self, wanted: Search, *, before: int | None = None, limit: int = 50) -> Page:
+        """Return a page of runs; NotFound and BadInput name what is wrong with the search.
+
+        It takes some 60 ms at most: a page may hold fewer than `limit` and still lead onward.
+        """
+        until = stopwatch() + PAGE_SECONDS
+        with self._kit.database.read() as connection:
+            found = search.page(
+                connection,
+                self._sieve(connection, wanted),
+                limit=limit,
+                before=before,
+                is_time_up=lambda: stopwatch() > until,
+            )
+        runs = [run_of(self._kit, row) for row in found.rows]
+        return Page(runs, found.onward, found.is_full)
+
+    def to_cancel(self, wanted: Search, *, before: int | None = None) -> list[int]:
+        """Return the ids of all unfinished runs that match, the newest first.
+
+        `before`: of those with smaller ids. BadInput for more than 10,000.
+        """
+        return self._ids(wanted, search.without_ended, before)
+
+    def to_retry(self, wanted: Search, *, before: int | None = None) -> list[int]:
+        """Return the ids of all finished runs that match, as `to_cancel` does."""
+        return self._ids(wanted, search.only_ended, before)
+
+    def _ids(
+        self, wanted: Search, narrowed: Callable[[Sieve], Sieve], before: int | None
+    ) -> list[int]:
+        with self._kit.database.read(takes_long=True) as connection:
+            sieve = narrowed(self._sieve(connection, wanted))
+            found = search.ids(connection, sieve, most=MOST_AT_ONCE + 1, before=before)
+        if len(found) > MOST_AT_ONCE:
+            raise BadInput(
+                f"More than {MOST_AT_ONCE:,} runs match.",
+                "Narrow the search, by dates for instance.",
+            )
+        return found
+
+    def cancel(self, ids: Sequence[int]) -> Done:
+        """End these runs, or ask their workers to; what cannot be is told, the others are."""
+        by = author.user()
+        return self._each(ids, lambda link, run, now: requests.cancel(link, run, by, now))
+
+    def retry(self, ids: Sequence[int]) -> Done:
+        """Make a new run of what each of these finished runs ran."""
+        by = author.user()
+        return self._each(ids, lambda link, run, now: requests.retry(link, run, by, now))
+
+    def _each(self, ids: Sequence[int], act: Callable[[Any, int, datetime], Any]) -> Done:
+        done, refused = [], {}
+        for start in range(0, len(ids), TOGETHER):
+            with self._kit.database.write() as connection:
+                now = self._kit.clock.now()
+                for run_id in ids[start : start + TOGETHER]:
+                    try:
+                        act(connection, run_id, now)
+                    except JobkitError as error:
+                        refused[run_id] = error.message
+                    else:
+                        done.append(run_id)
+                notify(connection)
+        return Done(done, refused)
+
+    def _sieve(self, connection: Any, wanted: Search) -> Sieve:
+        ids: set[int] | None = None
+        if wanted.job is not None:
+            ids = {definitions.by_name(connection, wanted.job).id}
+        if wanted.tag is not None:
+            tagged = set(search.tagged(connection, wanted.tag))
+            ids = tagged if ids is None else ids & tagged
+        now = self._kit.clock.now()
+        return Sieve(
+            job_ids=None if ids is None else tuple(sorted(ids)),
+            statuses=_words("status", wanted.status, RUN_STATUSES),
+            worker=wanted.worker,
+            trigger=next(iter(_words("trigger", wanted.trigger, TRIGGERS)), None),
+            since=None if wanted.since is None else _instant(wanted.since, now),
+            until=None if wanted.until is None else _instant(wanted.until, now),
+            params=() if wanted.param is None else (_param(wanted.param),),
+            text=wanted.text,
+        )
+
+
+def _instant(given: str, now: datetime) -> datetime:
+    try:
+        return now - text.parse_duration(given)
+    except BadInput:
+        return text.parse_instant(given)
+
+
+def _words(what: str, given: str | None, allowed: Sequence[str]) -> tuple[str, ...]:
+    words = tuple(word for word in (given or "").split(",") if word)
+    for word in words:
+        if word not in allowed:
+            raise BadInput(f"{word!r} is no {what}.", f"Use: {', '.join(allowed)}.")
+    return words
+
+
+def _param(given: str) -> tuple[str, Any]:
+    name, equals, value = given.partition("=")
+    if not name or not equals:
+        raise BadInput(f"{given!r} is no parameter.", "Write it like region=north.")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
