@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from jobkit.analytics.charts import bars
 from jobkit.analytics.report import Report
+from jobkit.analytics.shelf import SKEW
+from jobkit.analytics.window import Window
 from jobkit.text import parse_duration
 
 if TYPE_CHECKING:
@@ -45,13 +48,23 @@ def late(log: Log, after: str) -> Report:
             ) f ON f.run_id = r.run_id AND r.tries >= f.least)
         ) GROUP BY job_id
     ) q LEFT JOIN jobs j USING (job_id) ORDER BY q.late + q.missed DESC, job"""  # noqa: S608
-    return log.report(
+    call = f"late(after={after!r})"
+    report = _until_now(log).report(
         "late",
         sql,
-        f"late(after={after!r})",
+        call,
         lambda df: bars(
             "Slots late or missed",
             df.get_column("job").to_list(),
             (df.get_column("late") + df.get_column("missed")).to_list(),
         ),
     )
+    return replace(report, window=log.window, cell=log.cell(call))
+
+
+def _until_now(log: Log) -> Log:
+    """Return it with the attempts of its slots, which may have been claimed outside of it."""
+    window = log.window
+    if window.start is None:
+        return log
+    return log.over(Window(window.start - SKEW, max(window.end, log.as_of), window.zone))
