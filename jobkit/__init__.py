@@ -7,6 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobkit.capture import CannotTravel
+    from jobkit.decorated import Definition, job
     from jobkit.errors import (
         ArtifactsUnavailable,
         BadInput,
@@ -23,6 +25,9 @@ __version__ = version("jobkit")
 
 # Loaded where they are first used: `import jobkit` costs next to nothing.
 _HOMES = {
+    "job": "decorated",
+    "Definition": "decorated",
+    "CannotTravel": "capture",
     "connect": "kit",
     "preview": "kit",
     "describe": "kit",
@@ -46,7 +51,9 @@ __all__ = [
     "ArtifactsUnavailable",
     "Attempt",
     "BadInput",
+    "CannotTravel",
     "DatabaseUnavailable",
+    "Definition",
     "Job",
     "JobFailed",
     "JobkitError",
@@ -58,6 +65,7 @@ __all__ = [
     "Worker",
     "connect",
     "describe",
+    "job",
     "preview",
 ]
 
@@ -66,6 +74,13 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'jobkit' has no attribute {name!r}")
     return getattr(import_module(f"jobkit.{_HOMES[name]}"), name)
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Add the magics to a shell: `%load_ext jobkit`."""
+    from jobkit.attach_magics import load_ipython_extension
+
+    load_ipython_extension(ipython)
 
 
 def __dir__() -> list[str]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from jobkit.errors import BadInput
 from jobkit.states import ISOLATIONS
-from jobkit.text import parse_size
+from jobkit.text import parse_duration, parse_size
 
 KEYWORDS = (
     "kind",
@@ -23,9 +24,11 @@ KEYWORDS = (
     "env_vars",
     "secrets",
     "isolation",
+    "keep_kernel",
 )
 MOST_SOURCE = 1_000_000
 LEAST_MEMORY = 1_000_000
+LONGEST_KEPT = 86_400.0
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -107,6 +110,14 @@ def _isolation(value: str) -> str:
     return value
 
 
+def _keep_kernel(value: timedelta | str | float) -> float | None:
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    amount = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+    if not 0 <= amount <= LONGEST_KEPT:
+        raise BadInput(f"keep_kernel={value} is out of bounds.", "Use 1s to 1d, or 0 for never.")
+    return amount or None
+
+
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "kind": ("kind", _kind),
     "source": ("source", _source),
@@ -117,4 +128,5 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "env_vars": ("variables", _variables),
     "secrets": ("secrets", _secrets),
     "isolation": ("isolation", _isolation),
+    "keep_kernel": ("keep_kernel_seconds", _keep_kernel),
 }

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jobkit import frames, text
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
     from jobkit.analytics.comparison import Changes
+    from jobkit.attach import Kernel
+    from jobkit.debugging import Debugged
     from jobkit.expectation import Expectation
     from jobkit.kit import Kit
 
@@ -63,11 +66,16 @@ class Job:
     variables: dict[str, str] | None
     secrets: list[str] | None
     isolation: str | None
+    keep_kernel_seconds: float | None
+    """How long the kernel of a notebook waits after a cell that failed."""
     tags: list[str]
+    signature: list[dict[str, Any]]
+    """Its parameters, see `jobkit.parameters`; empty for a job that takes anything."""
+    defined_in: str | None
     version: int
     created_at: datetime
 
-    def submit(self, **params: Any) -> Run:
+    def submit(self, /, **params: Any) -> Run:
         """Make a manual run, with these parameters over the job's own."""
         return self._kit.submit(self.name, **params)
 
@@ -222,6 +230,36 @@ class Run:
         """Return the files that its attempts left, or one of them."""
         return self._kit.artifacts(self.id, attempt)
 
+    @property
+    def kept(self) -> Kept | None:
+        """Where its kernel waits after a cell that failed, and until when; None when none does."""
+        return self._kit.runs.kept(self.id) if self.is_running else None
+
+    def attach(self) -> Kernel:
+        """Open the memory of the kernel that is kept of it; on the machine where that is."""
+        from jobkit.attach import attach
+
+        return attach(self)
+
+    def go_on(self, source: str) -> Run:
+        """Let it go on with a corrected cell, as its next attempt; its kernel must be kept."""
+        return self._kit.runs.go_on(self.id, source)
+
+    def let_go(self) -> Run:
+        """End the kernel that is kept of it; it is FAILED then."""
+        return self._kit.runs.let_go(self.id)
+
+    @property
+    def edits(self) -> list[Edit]:
+        """The cells that were corrected while its kernel was kept."""
+        return self._kit.runs.edits(self.id)
+
+    def debug(self, *, interactive: bool | None = None) -> Debugged:
+        """Run here what failed, and stop where it stops: see `jobkit.debugging.debug`."""
+        from jobkit.debugging import debug
+
+        return debug(self, interactive=interactive)
+
     def expectation(self) -> Expectation:
         """Return what is usual, the expected end while it runs, and what is unusual about it."""
         return self._kit.expectation_of(self)
@@ -240,6 +278,59 @@ class Run:
     def __repr__(self) -> str:
         why = self.reason or self.error_message
         return f"<Run {self.id} of {self.job_name}: {self.status}{f', {why}' if why else ''}>"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kernel that waits on its worker's machine after a cell that failed."""
+
+    run_id: int
+    attempt: int
+    hostname: str
+    worker_id: str
+    process_id: int | None
+    connection_file: str
+    cell: int
+    """The number of the cell that failed, from 1."""
+    cells: int
+    """How many the notebook has."""
+    source: str
+    """The cell's; of a long one the beginning."""
+    error: str
+    kept_until: datetime
+    wish: str | None
+    """What somebody asked of it: `go on` or `let go`."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Kernel of run {self.run_id} on {self.hostname}, kept until "
+            f"{text.instant(self.kept_until)}: cell {self.cell} of {self.cells}, {self.error}>"
+        )
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A cell that was corrected in a kernel that was kept, by which the next attempt went on."""
+
+    run_id: int
+    attempt: int
+    """The one that had failed."""
+    cell: int
+    by: str
+    at: datetime
+    before: str
+    after: str
+
+    @property
+    def diff(self) -> str:
+        """What was changed, as a unified diff."""
+        lines = unified_diff(
+            self.before.splitlines(), self.after.splitlines(), "before", "after", lineterm=""
+        )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Edit of cell {self.cell} by {self.by}, after attempt {self.attempt}>\n{self.diff}"
 
 
 @dataclass(frozen=True)
@@ -384,7 +475,7 @@ def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str) -> Job:
         kit,
         **_own_fields(Job, row)
         | {"params": row.params or {}, "next_run": row.next_run if row.is_active else None}
-        | {"tags": row.tags or []},
+        | {"tags": row.tags or [], "signature": row.signature or []},
         args=args,
         schedule=schedule,
         timeout=_duration(row.timeout_seconds),
@@ -409,6 +500,24 @@ def artifact_of(kit: Kit, row: Any) -> Artifact:
     """Picture a row of `job_artifacts`."""
     return Artifact(
         kit, **_own_fields(Artifact, row) | {"run_id": row.dispatch_id, "size": row.size_bytes}
+    )
+
+
+def kept_of(row: Any) -> Kept:
+    """Picture a row of `kept_kernels` whose kernel waits."""
+    return Kept(**_own_fields(Kept, row) | {"run_id": row.dispatch_id})
+
+
+def edit_of(row: Any) -> Edit:
+    """Picture a row of `kept_kernels` whose kernel went on."""
+    return Edit(
+        row.dispatch_id,
+        row.attempt,
+        row.cell,
+        by=row.wished_by,
+        at=row.went_on_at,
+        before=row.source,
+        after=row.correction,
     )
 
 

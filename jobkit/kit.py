@@ -118,7 +118,8 @@ class Kit:
         `timeout="auto"`: by what its attempts usually take, see `Expectation.timeout`.
         How it is executed: `kind` (by the target's suffix if not given), `source` (its text, which
         the job then carries; `target` only names it), `python` (an interpreter or the folder of a
-        virtual environment), `memory`, `nice`, `cwd`, `env_vars`, `secrets`, `isolation`.
+        virtual environment), `memory`, `nice`, `cwd`, `env_vars`, `secrets`, `isolation`,
+        `keep_kernel`.
         BadInput names what is wrong; nothing is written then.
         """
         return self.jobs.add(name, target, *args, **given)
@@ -150,7 +151,7 @@ class Kit:
         """Return the next slots of a job, whether it is paused or not."""
         return self.jobs.next(name, count)
 
-    def submit(self, name: str, **params: Any) -> Run:
+    def submit(self, name: str, /, **params: Any) -> Run:
         """Make a manual run of a job, with these parameters over its own."""
         return self.jobs.submit(name, **params)
 

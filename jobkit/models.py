@@ -16,6 +16,7 @@ from jobkit.schedule import MISFIRE_POLICIES, SCHEDULE_TYPES
 from jobkit.states import (
     ATTEMPT_STATUSES,
     ISOLATIONS,
+    KERNEL_WISHES,
     LOST_POLICIES,
     OVERLAP_POLICIES,
     RUN_STATUSES,
@@ -280,6 +281,42 @@ class JobArtifact(Table, table=True):
     created_at: datetime = _instant(nullable=False)
 
 
+class KeptKernel(Table, table=True):
+    """A kernel that waits on its worker's machine after a cell that failed.
+
+    It is kept as long as its attempt is in progress; what is asked of it stands here.
+    """
+
+    __tablename__ = "kept_kernels"
+    __table_args__ = (words("wish", KERNEL_WISHES),)
+
+    dispatch_id: int = Field(sa_type=BigId, primary_key=True)
+    attempt: int = Field(primary_key=True)
+    worker_id: str
+    hostname: str
+    process_id: int | None = None
+    connection_file: str
+    """Readable by the worker's user alone."""
+    cell: int
+    """The number of the cell that failed, from 1."""
+    cells: int
+    """How many the notebook has."""
+    source: str
+    error: str
+    measures: dict[str, Any] = _json(nullable=False)
+    """Columns of the attempt as far as they are known."""
+    started_at: datetime = _instant(nullable=False)
+    failed_at: datetime = _instant(nullable=False)
+    kept_until: datetime = _instant(nullable=False)
+    wish: str | None = None
+    wished_at: datetime | None = _instant()
+    wished_by: str | None = None
+    correction: str | None = None
+    """The corrected cell, with the wish to go on."""
+    went_on_at: datetime | None = _instant()
+    """When the next attempt took over the kernel."""
+
+
 class JobArchive(Table, table=True):
     """One Parquet file of the archive; the files of a part come and go in one transaction.
 
@@ -384,6 +421,7 @@ runs = JobDispatch.__table__  # type: ignore[attr-defined]
 attempts = JobExecutionLog.__table__  # type: ignore[attr-defined]
 output = JobOutput.__table__  # type: ignore[attr-defined]
 artifacts = JobArtifact.__table__  # type: ignore[attr-defined]
+kept_kernels = KeptKernel.__table__  # type: ignore[attr-defined]
 archives = JobArchive.__table__  # type: ignore[attr-defined]
 history_marks = JobHistory.__table__  # type: ignore[attr-defined]
 package_sets = PackageSet.__table__  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from jobkit.analytics.changes import Change, Ran, differences
+from jobkit.analytics.changes import Change, Ran, corrections, differences
 from jobkit.analytics.window import literal
 from jobkit.errors import BadInput, NotFound
 from jobkit.store import definitions, history, keepsakes
@@ -62,14 +62,15 @@ class Changes:
 
     def __repr__(self) -> str:
         if self.worked_at is None:
-            return f"Run {self.run_id}: {self.since}"
+            return "\n".join([f"Run {self.run_id}: {self.since}", *self.lines])
         listed = self.lines or ["nothing that was recorded"]
         return "\n".join([f"Changed {self.since}:", *(f"  {line}" for line in listed)])
 
     def _repr_html_(self) -> str:
-        if self.worked_at is None:
-            return f"<p>Run {self.run_id}: {escape(self.since)}</p>"
         items = "".join(f"<li>{_item(change)}</li>" for change in self.found)
+        if self.worked_at is None:
+            listed = f"<ul>{items}</ul>" if items else ""
+            return f"<p>Run {self.run_id}: {escape(self.since)}</p>{listed}"
         body = f"<ul>{items}</ul>" if items else "<p>Nothing that was recorded.</p>"
         return f"<p>Changed {escape(self.since)}:</p>{body}"
 
@@ -100,7 +101,8 @@ def compare(
     later = ended[number]
     worked = history.last_success(connection, run.job_id, later.claimed_at) or archived
     if worked is None:
-        return Changes(run_id, run.job_id, number, later.claimed_at, None, None, None, ())
+        edited = tuple(corrections(_provenance(later)))
+        return Changes(run_id, run.job_id, number, later.claimed_at, None, None, None, edited)
     hashes = [_provenance(row).get("sha256") or "" for row in (worked, later)]
     texts = keepsakes.scripts(connection, hashes)
     before = _ran(connection, worked, worked.job_version, texts)

@@ -13,10 +13,22 @@ from jobkit import text
 from jobkit.cells import Cell, read_cells
 from jobkit.errors import BadInput, JobFailed, NotFound
 from jobkit.expectation import Expectation
-from jobkit.handles import Artifact, Attempt, Output, Run, artifact_of, attempt_of, run_of
+from jobkit.handles import (
+    Artifact,
+    Attempt,
+    Edit,
+    Kept,
+    Output,
+    Run,
+    artifact_of,
+    attempt_of,
+    edit_of,
+    kept_of,
+    run_of,
+)
 from jobkit.listings import author
 from jobkit.states import RUN_STATUSES
-from jobkit.store import definitions, history, keepsakes, manifest, requests, successes
+from jobkit.store import definitions, history, keepsakes, kernels, manifest, requests, successes
 from jobkit.wakeups import Watch, notify
 
 if TYPE_CHECKING:
@@ -26,6 +38,7 @@ if TYPE_CHECKING:
 FIRST = "1970-01-01T00:00:00Z"
 WAIT_SECONDS = 2.0
 RESULT_FILE = "result.parquet"
+LONGEST_CELL = 100_000
 
 
 class Runs:
@@ -178,6 +191,42 @@ class Runs:
         """End a run that waits, or ask its worker to end it."""
         with self._kit.database.write() as connection:
             requests.cancel(connection, run_id, author.user(), self._kit.clock.now())
+            notify(connection)
+        return self[run_id]
+
+    def kept(self, run_id: int) -> Kept | None:
+        """Return where the kernel of a run that failed is kept, and until when; else None."""
+        with self._kit.database.read() as connection:
+            row = kernels.kept(connection, run_id)
+        return kept_of(row) if row is not None else None
+
+    def edits(self, run_id: int) -> list[Edit]:
+        """Return the cells that were corrected while a run's kernel was kept, in their order."""
+        with self._kit.database.read() as connection:
+            history.run(connection, run_id)
+            return [edit_of(row) for row in kernels.edits(connection, run_id)]
+
+    def go_on(self, run_id: int, source: str) -> Run:
+        """Let a run whose kernel is kept go on with a corrected cell, as its next attempt.
+
+        BadInput when none is kept of it, or when it was asked already.
+        """
+        if not source.strip():
+            raise BadInput("The corrected cell is empty.", "Write what it is to execute.")
+        if len(source) > LONGEST_CELL:
+            raise BadInput(
+                f"The corrected cell has {len(source)} characters.", f"Use up to {LONGEST_CELL}."
+            )
+        return self._wish(run_id, "go on", source)
+
+    def let_go(self, run_id: int) -> Run:
+        """End the kernel that is kept of a run: it is FAILED then. BadInput when there is none."""
+        return self._wish(run_id, "let go")
+
+    def _wish(self, run_id: int, what: str, source: str | None = None) -> Run:
+        with self._kit.database.write() as connection:
+            history.run(connection, run_id)
+            kernels.wish(connection, run_id, what, author.user(), self._kit.clock.now(), source)
             notify(connection)
         return self[run_id]
 

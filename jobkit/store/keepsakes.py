@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit.db import OneOf, insert_once
 from jobkit.errors import NotFound
-from jobkit.models import artifacts, package_sets, script_texts
+from jobkit.models import artifacts, kept_kernels, package_sets, script_texts
 from jobkit.text import clean
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def forget(connection: Connection, run_ids: Sequence[int]) -> list[str]:
     """
     if not run_ids:
         return []
+    connection.execute(_FORGET_KERNELS, {"of": list(run_ids)})
     return list(connection.scalars(_FORGET, {"of": list(run_ids)}))
 
 
@@ -130,4 +131,5 @@ def forget_old(connection: Connection, before: datetime, limit: int) -> list[str
     return list(connection.scalars(statement))
 
 
+_FORGET_KERNELS = kept_kernels.delete().where(OneOf(kept_kernels.c.dispatch_id, "of"))
 _FORGET = artifacts.delete().where(OneOf(artifacts.c.dispatch_id, "of")).returning(artifacts.c.url)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from jobkit.artifacts import Store, store_for
 from jobkit.errors import CannotStart
@@ -39,6 +43,11 @@ class Prepared:
     subject: Subject
 
 
+def keeps_kernel(definition: Mapping[str, Any]) -> bool:
+    """Say whether a kernel is to be kept after a cell that failed."""
+    return bool(definition.get("keep_kernel_seconds"))
+
+
 class Workshop:
     """Puts attempts together for one worker; safe for many threads.
 
@@ -63,6 +72,10 @@ class Workshop:
     def tidy(self) -> None:
         """Remove what a worker of this machine left that was killed."""
         self._desks.tidy()
+        for folder in Path(tempfile.gettempdir()).glob("jobkit-*-*"):
+            pid = folder.name.split("-")[1]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)  # of kernels; another user's stays
 
     def close(self) -> None:
         """End what waits for attempts: hosts, zygotes, folders."""
@@ -101,7 +114,8 @@ class Workshop:
                 | {
                     "JOBKIT_ARTIFACTS": str(desk.artifacts),
                     "JOBKIT_SECRETS": str(desk.secrets),
-                },
+                }
+                | ({"JOBKIT_KEEP_KERNEL": "1"} if keeps_kernel(definition) else {}),
                 run_id=claim.run_id,
                 attempt=claim.attempt,
                 scheduled_for=claim.scheduled_for,

@@ -1,9 +1,9 @@
 """Tells what the cells of a notebook do: their text as it comes, and a line for each event.
 
 An event is one line `::cell {json}`, by which a face shows the notebook filling in: `id`, `index`
-(of the cells, from 0), `of` (how many), `kind` (start, output, end), `text` (at most 4 KiB: the
-source at the start), `output` (stdout, stderr, display, result, error), `ok` and `seconds` (at the
-end), `at` (an instant).
+(of the cells, from 0), `of` (how many), `kind` (start, output, end, or kept: its kernel waits),
+`text` (at most 4 KiB: the source at the start), `output` (stdout, stderr, display, result, error),
+`ok` and `seconds` (at the end), `at` (an instant).
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ class Narrator:
         with self._lock:
             self._flush()
             self._tell("end", ok=ok, seconds=round(time.monotonic() - self._started_at, 3))
+
+    def kept(self, **facts: Any) -> None:
+        """Tell that the kernel is kept, and where."""
+        with self._lock:
+            self._tell("kept", **facts)
 
     def _flush(self) -> None:
         name, text = self._pending

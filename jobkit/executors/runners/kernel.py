@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import tempfile
@@ -26,9 +27,11 @@ from jobkit.executors.runners.document import (
     mark_failed,
     to_execute,
 )
+from jobkit.executors.runners.keeping import KEEP, Keeping
 
 LOOK_SECONDS = 0.1
 START_SECONDS = 60
+PRIVATE_KERNEL = Path(__file__).with_name("private_kernel.py")
 
 
 class KernelDied(Exception):
@@ -70,7 +73,7 @@ class Client(NotebookClient):
 class Session:
     """Runs the cells of a notebook by its kernel."""
 
-    def __init__(self, narrator: Narrator, save: Callable[[Document], None]) -> None:
+    def __init__(self, narrator: Narrator, save: Callable[..., None]) -> None:
         self._narrator = narrator
         self._save = save
         self.is_ended = False
@@ -98,14 +101,21 @@ class Session:
 
     async def _execute(self, notebook: Any) -> bool:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        with tempfile.TemporaryDirectory(prefix="jobkit-", ignore_cleanup_errors=True) as folder:
+        # The name of a folder that a killed process left says whose it was.
+        prefix = f"jobkit-{os.environ.get('JOBKIT_WORKER_PID', '')}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+            keeping = None
+            if os.environ.pop(KEEP, None) and sys.platform != "win32":
+                keeping = Keeping(Path(folder), self._narrator)
             manager = _manager(notebook, Path(folder))
             client = Client(notebook, km=manager, timeout=None, narrator=self._narrator)
             client.startup_timeout = START_SECONDS
             try:
+                if keeping is not None:
+                    _listen_to_files_only(manager)
                 async with client.async_setup_kernel():
                     _keep_our_handlers(self._loop, self.end)
-                    return await self._execute_all(client, manager)
+                    return await self._execute_all(client, manager, keeping)
             except NoSuchKernel as error:
                 raise BadNotebook(
                     f"There is no kernel {error.name!r} here. Install it, or run the notebook "
@@ -114,27 +124,35 @@ class Session:
             finally:
                 await _shut_down(client, manager)
 
-    async def _execute_all(self, client: Client, manager: AsyncKernelManager) -> bool:
+    async def _execute_all(
+        self, client: Client, manager: AsyncKernelManager, keeping: Keeping | None
+    ) -> bool:
         cells = client.nb["cells"]
         death = asyncio.create_task(_death(manager))
         try:
             for index, cell in enumerate(cells):
                 if not to_execute(cell):
                     continue
-                self._narrator.start(cell, index, len(cells))
-                client.kept, ok = 0, False
-                try:
-                    ok = await _execute_one(client, cell, index, death)
-                finally:
-                    if not ok:
-                        mark_failed(cell)
-                    self._narrator.end(ok)
-                if not ok:
-                    return False
+                while not await self._execute_cell(client, index, death):
+                    self._save(client.nb, at_once=True)
+                    if keeping is None or not await keeping.wait(client, manager, index, death):
+                        return False
                 self._save(client.nb)
             return True
         finally:
             death.cancel()
+
+    async def _execute_cell(self, client: Client, index: int, death: asyncio.Task[int]) -> bool:
+        cell, ok = client.nb["cells"][index], False
+        self._narrator.start(cell, index, len(client.nb["cells"]))
+        client.kept = 0
+        try:
+            ok = await _execute_one(client, cell, index, death)
+        finally:
+            if not ok:
+                mark_failed(cell)
+            self._narrator.end(ok)
+        return ok
 
 
 async def _execute_one(client: Client, cell: Any, index: int, death: asyncio.Task[int]) -> bool:
@@ -175,6 +193,13 @@ def _manager(notebook: Any, folder: Path) -> AsyncKernelManager:
         manager.transport = "ipc"
         manager.ip = str(folder / "kernel")
     return manager
+
+
+def _listen_to_files_only(manager: AsyncKernelManager) -> None:
+    """Let a Python kernel have no TCP port at all."""
+    spec = manager.kernel_spec
+    if spec is not None and spec.argv[1:3] == ["-m", "ipykernel_launcher"]:
+        spec.argv = [spec.argv[0], str(PRIVATE_KERNEL), *spec.argv[3:]]
 
 
 def _keep_our_handlers(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
