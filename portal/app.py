@@ -17,6 +17,7 @@ from portal import (
     coverage,
     jobs,
     live,
+    output,
     overview,
     pages,
     runs,
@@ -44,7 +45,7 @@ def create_app(
     pages.install(app, kit)
     access.install(app, token=token, host=host, trusted_hosts=trusted_hosts)
     live.install(app, kit)
-    for noun in (overview, jobs, runs, coverage, analytics, artifacts, workers):
+    for noun in (overview, jobs, runs, output, coverage, analytics, artifacts, workers):
         app.register_blueprint(noun.blueprint)
     app.add_url_rule("/static/htmx.min.js", "htmx", _htmx)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))

@@ -449,3 +449,23 @@ def test_the_overview_draws_the_last_day_of_each_job(history: Stage, client: Fla
     svg = "{http://www.w3.org/2000/svg}"
     titles = [title.text for title in drawn.iter(f"{svg}title")]
     assert titles == ["3 runs, 1 to 3; the worst: failed", "run 4: pending"]
+
+
+def test_output_is_searched_in_all_its_lines(history: Stage, client: FlaskClient) -> None:
+    found = body(client, "/runs/1/lines?q=SCRIPT")
+    assert "1 of 3 lines hold SCRIPT ." in words(found)
+    assert "two &lt;<mark>script</mark>&gt;alert(&#39;x&#39;)&lt;/<mark>script</mark>&gt;" in found
+    assert "0 of 3 lines hold nothing ." in words(body(client, "/runs/1/lines?q=nothing"))
+    around = body(client, "/runs/1/lines?at=2")
+    assert "The lines around line 2 of 3." in words(around)
+    assert '<li id="L2" data-key="L2" value="2" aria-current="true">' in around
+
+
+def test_colours_of_a_terminal_are_classes_that_go_on(history: Stage, client: FlaskClient) -> None:
+    assert '<span class="ink-2">two</span> &lt;script&gt;' in body(client, "/runs/1")
+    claim = history.claim_one()
+    write(history, claim, "\x1b[31mbegins")
+    address = re.findall(r'id="more" hx-get="([^"]*)"', body(client, f"/runs/{claim.run_id}"))[0]
+    write(history, claim, " goes on\x1b[0m", first=1)
+    more = body(client, address.replace("&amp;", "&"))
+    assert '<span class="ink-1"> goes on</span>' in more
