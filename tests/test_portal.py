@@ -463,9 +463,9 @@ def test_output_is_searched_in_all_its_lines(history: Stage, client: FlaskClient
 
 def test_colours_of_a_terminal_are_classes_that_go_on(history: Stage, client: FlaskClient) -> None:
     assert '<span class="ink-2">two</span> &lt;script&gt;' in body(client, "/runs/1")
-    claim = history.claim_one()
+    claim = running(history, 3)
     write(history, claim, "\x1b[31mbegins")
-    address = re.findall(r'id="more" hx-get="([^"]*)"', body(client, f"/runs/{claim.run_id}"))[0]
+    _, onward = follow(client, body(client, "/runs/3"))
     write(history, claim, " goes on\x1b[0m", first=1)
-    more = body(client, address.replace("&amp;", "&"))
+    more = body(client, str(onward))
     assert '<span class="ink-1"> goes on</span>' in more
