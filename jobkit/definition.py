@@ -14,7 +14,7 @@ from jobkit.errors import BadInput
 from jobkit.schedule import MISFIRE_POLICIES, Schedule
 from jobkit.settings import Settings
 from jobkit.states import LOST_POLICIES, OVERLAP_POLICIES
-from jobkit.text import parse_duration, parse_instant
+from jobkit.text import iso, parse_duration, parse_instant
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 SCHEDULE_KEYWORDS = ("cron", "every", "hourly", "daily", "weekly", "monthly", "at")
@@ -146,6 +146,23 @@ def _timing(word: str, given: Mapping[str, Any], zone: str, now: datetime) -> di
             return columns | {"schedule_type": "weekly"} | timing
     day, time = _pair(word, value)
     return columns | {"schedule_type": word, "schedule_day": day, "schedule_time": time}
+
+
+def as_written(job: Any) -> tuple[str, str]:
+    """Return a schedule as `add_job` takes it: the keyword and its value, from a job's row."""
+    kind, time = job.schedule_type, job.schedule_time or ""
+    match kind:
+        case "interval":
+            return "every", f"{job.interval_seconds}s"
+        case "once":
+            return "at", "" if job.anchor_at is None else iso(job.anchor_at)
+        case "cron":
+            return "cron", job.cron or ""
+        case "weekly":
+            return "weekly", f"{WEEKDAYS[(job.schedule_day or 0) % 7]} {time}"
+        case "monthly":
+            return "monthly", f"{job.schedule_day or 1} {time}"
+    return kind, time
 
 
 def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Job:
     schedule_type: str
     schedule: str
     """The schedule in words."""
+    timing: tuple[str, str]
+    """The schedule as `Kit.add_job` takes it: the keyword and its value."""
     timezone: str
     queue: str
     priority: int
@@ -469,7 +471,7 @@ class Stats:
     workers_by_status: dict[str, int]
 
 
-def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str) -> Job:
+def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str, timing: tuple[str, str]) -> Job:
     """Picture a row of `scheduled_jobs`."""
     return Job(
         kit,
@@ -478,6 +480,7 @@ def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str) -> Job:
         | {"tags": row.tags or [], "signature": row.signature or []},
         args=args,
         schedule=schedule,
+        timing=timing,
         timeout=_duration(row.timeout_seconds),
         retry_delay=timedelta(seconds=row.retry_delay_seconds),
         misfire_window=timedelta(seconds=row.misfire_window_seconds),

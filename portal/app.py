@@ -17,6 +17,7 @@ from portal import (
     analytics,
     artifacts,
     coverage,
+    definitions,
     health,
     jobs,
     live,
@@ -44,6 +45,7 @@ WAYS_OUT = {
 
 NOUNS = (
     overview,
+    definitions,
     jobs,
     runs,
     output,

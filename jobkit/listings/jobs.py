@@ -301,7 +301,13 @@ class Jobs:
             args = shlex.split(row.script_args or "")
         except ValueError:  # adopted; the attempt will say what is wrong with it
             args = [row.script_args]
-        return job_of(self._kit, row, args=args, schedule=schedule_of(row).describe())
+        return job_of(
+            self._kit,
+            row,
+            args=args,
+            schedule=schedule_of(row).describe(),
+            timing=definition.as_written(row),
+        )
 
 
 def _given_params(job: Row[Any], given: Mapping[str, Any]) -> dict[str, Any]:
