@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
     from jobkit.listings import Search, Span
+    from jobkit.stopping import StopRun, stop
 
 __version__ = version("jobkit")
 
@@ -28,6 +29,8 @@ _HOMES = {
     "describe": "kit",
     "Kit": "kit",
     "Job": "handles",
+    "StopRun": "stopping",
+    "stop": "stopping",
     "Run": "handles",
     "Search": "listings",
     "Span": "listings",
@@ -55,10 +58,12 @@ __all__ = [
     "Run",
     "Search",
     "Span",
+    "StopRun",
     "Worker",
     "connect",
     "describe",
     "preview",
+    "stop",
 ]
 
 

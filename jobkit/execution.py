@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from jobkit.errors import BadInput
 from jobkit.states import ISOLATIONS
-from jobkit.text import parse_size
+from jobkit.text import parse_duration, parse_size
 
 KEYWORDS = (
     "kind",
@@ -23,9 +24,12 @@ KEYWORDS = (
     "env_vars",
     "secrets",
     "isolation",
+    "cell_timeout",
+    "keep",
 )
 MOST_SOURCE = 1_000_000
 LEAST_MEMORY = 1_000_000
+LONGEST_CELL = 7 * 86400.0
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -107,6 +111,21 @@ def _isolation(value: str) -> str:
     return value
 
 
+def _cell_timeout(value: timedelta | str | float) -> float:
+    if isinstance(value, str):
+        value = parse_duration(value)
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not 0.1 <= seconds <= LONGEST_CELL:
+        raise BadInput(f"cell_timeout={value} is out of bounds.", "Use 0.1 s to 7 d, like 2m.")
+    return seconds
+
+
+def _keep(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100_000:
+        raise BadInput(f"keep={value!r} is no number of runs.", "Use 1 to 100000.")
+    return value
+
+
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "kind": ("kind", _kind),
     "source": ("source", _source),
@@ -117,4 +136,6 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "env_vars": ("variables", _variables),
     "secrets": ("secrets", _secrets),
     "isolation": ("isolation", _isolation),
+    "cell_timeout": ("cell_timeout_seconds", _cell_timeout),
+    "keep": ("keep_outputs", _keep),
 }

@@ -64,6 +64,11 @@ class Job:
     secrets: list[str] | None
     isolation: str | None
     tags: list[str]
+    cell_timeout_seconds: float | None
+    keep_outputs: int | None
+    """Of how many runs the files are kept; of all, by their age, where None."""
+    defined_in: str | None
+    """The notebook and the cell that defined it."""
     version: int
     created_at: datetime
 

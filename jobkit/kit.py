@@ -12,7 +12,7 @@ from jobkit import artifacts, definition, migrations, settings, text, verify
 from jobkit.analytics.rollups import ROLLUPS
 from jobkit.archive import Archive
 from jobkit.artifacts import Store
-from jobkit.cells import Cell
+from jobkit.cells import Cell, read_cells, usual_seconds
 from jobkit.clock import SystemClock
 from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
+
+
+MOST_EARLIER = 10
+MOST_REMEMBERED = 100
 
 
 def connect(url: str | None = None, *, source: str = "python", **overrides: Any) -> Kit:
@@ -70,6 +74,7 @@ class Kit:
         self.settings = chosen
         self.clock = database.clock
         self.url = database.name
+        self._usual_cells: dict[int, dict[str, float]] = {}
         self.source = source
 
     def close(self) -> None:
@@ -217,6 +222,17 @@ class Kit:
     def cells(self, run_id: int, attempt: int | None = None) -> list[Cell]:
         """Return the cells of a notebook that an attempt, the last one by default, executes."""
         return self.runs.cells(run_id, attempt)
+
+    def usual_cells(self, job_id: int, before: int) -> dict[str, float]:
+        """Return how many seconds cells took in runs that succeeded before a run, by their code."""
+        if (known := self._usual_cells.get(before)) is None:
+            with self.database.read() as connection:
+                earlier = history.cells_before(connection, job_id, before, limit=MOST_EARLIER)
+            known = usual_seconds(read_cells(chunks, has_ended=True) for chunks in earlier)
+            self._usual_cells[before] = known  # what came before a run does not change
+            while len(self._usual_cells) > MOST_REMEMBERED:
+                self._usual_cells.pop(next(iter(self._usual_cells)))
+        return known
 
     def artifacts(self, run_id: int, attempt: int | None = None) -> list[Artifact]:
         """Return the files that a run's attempts left, or one of them; NotFound without the run."""

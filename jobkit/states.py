@@ -77,9 +77,10 @@ def retry_delay(base: timedelta, failures: int, rng: random.Random) -> timedelta
     return timedelta(seconds=seconds * (1 + rng.random() / 10))
 
 
-def succeed(now: datetime) -> Ending:
-    """The script ended with exit code 0, whatever was wished meanwhile."""
-    return Ending(_final("COMPLETED", now), _attempt("SUCCESS"))
+def succeed(now: datetime, reason: str = "") -> Ending:
+    """The script ended with exit code 0, whatever was wished meanwhile; for a reason if early."""
+    said = {"reason": reason} if reason else {}
+    return Ending(_final("COMPLETED", now) | said, _attempt("SUCCESS"))
 
 
 def fail(run: Tried, now: datetime, rng: random.Random, *, error: str) -> Ending:

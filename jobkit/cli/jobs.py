@@ -60,6 +60,8 @@ def add(
     env: o.EnvVars = None,
     secret: o.Secrets = None,
     isolation: o.Isolation = None,
+    cell_timeout: o.CellTimeout = None,
+    keep: o.Keep = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Add a job; without a schedule it runs on demand."""
@@ -105,6 +107,8 @@ def edit(
     env: o.EnvVars = None,
     secret: o.Secrets = None,
     isolation: o.Isolation = None,
+    cell_timeout: o.CellTimeout = None,
+    keep: o.Keep = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Change a job: what is not given stays; a changed schedule starts from now."""

@@ -18,7 +18,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from traitlets import Any as AnyTrait
 
-from jobkit.executors.runners.cells import KEPT_BYTES, Narrator
+from jobkit.executors.runners.cells import (
+    KEPT_BYTES,
+    CellTimedOut,
+    Narrator,
+    cell_timeout,
+    is_stop,
+)
 from jobkit.executors.runners.document import (
     BadNotebook,
     Document,
@@ -29,6 +35,8 @@ from jobkit.executors.runners.document import (
 
 LOOK_SECONDS = 0.1
 START_SECONDS = 60
+INTERRUPT_SECONDS = 5
+"""How long a cell that was interrupted may take to end."""
 
 
 class KernelDied(Exception):
@@ -62,6 +70,8 @@ class Client(NotebookClient):
         elif kind in ("display_data", "update_display_data", "execute_result"):
             what = "result" if kind == "execute_result" else "display"
             self.narrator.output(what, str(content["data"].get("text/plain", "")))
+        elif kind == "error" and is_stop(content["ename"]):
+            return None
         elif kind == "error":
             self.narrator.output("error", "\n".join(content["traceback"]))
         return super().process_message(msg, cell, cell_index)
@@ -85,9 +95,10 @@ class Session:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
     def execute(self, document: Document) -> bool:
-        """Run all cells up to the first that fails; say whether none did.
+        """Run all cells up to the first that fails, or ends the run; say whether none failed.
 
-        KernelDied as soon as the kernel is gone; BadNotebook when there is no such kernel.
+        CellTimedOut when one took too long; KernelDied as soon as the kernel is gone; BadNotebook
+        when there is no such kernel.
         """
         notebook = nbformat.from_dict(document)
         try:
@@ -122,37 +133,53 @@ class Session:
                 if not to_execute(cell):
                     continue
                 self._narrator.start(cell, index, len(cells))
-                client.kept, ok = 0, False
+                client.kept, ok, is_stopped = 0, False, False
                 try:
-                    ok = await _execute_one(client, cell, index, death)
+                    is_stopped = await _execute_one(client, manager, cell, index, death)
+                    ok = True
+                except CellExecutionError:
+                    return False
                 finally:
                     if not ok:
                         mark_failed(cell)
                     self._narrator.end(ok)
-                if not ok:
-                    return False
                 self._save(client.nb)
+                if is_stopped:
+                    return True
             return True
         finally:
             death.cancel()
 
 
-async def _execute_one(client: Client, cell: Any, index: int, death: asyncio.Task[int]) -> bool:
-    running = asyncio.create_task(client.async_execute_cell(cell, index))
+async def _execute_one(
+    client: Client, manager: AsyncKernelManager, cell: Any, index: int, death: asyncio.Task[int]
+) -> bool:
+    """Run one cell; say whether it ends the run early and well."""
+    running, limit = asyncio.create_task(client.async_execute_cell(cell, index)), cell_timeout()
     try:
-        await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
+        await _first({running, death}, limit)
+        if limit is not None and not (running.done() or death.done()):
+            await manager.interrupt_kernel()
+            await _first({running, death}, INTERRUPT_SECONDS)
+            raise CellTimedOut(index, limit)
         if not running.done():
             raise KernelDied(death.result())
         await running
-    except CellExecutionError:
-        return False
+    except CellExecutionError as error:
+        if not is_stop(error.ename):
+            raise
+        return True
     except DeadKernelError:
         raise KernelDied(await death) from None
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await running
-    return True
+    return False
+
+
+async def _first(tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _death(manager: AsyncKernelManager) -> int:
