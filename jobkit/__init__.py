@@ -7,6 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jobkit.capture import CannotTravel
+    from jobkit.decorated import Definition, job
     from jobkit.errors import (
         ArtifactsUnavailable,
         BadInput,
@@ -24,6 +26,9 @@ __version__ = version("jobkit")
 
 # Loaded where they are first used: `import jobkit` costs next to nothing.
 _HOMES = {
+    "job": "decorated",
+    "Definition": "decorated",
+    "CannotTravel": "capture",
     "connect": "kit",
     "preview": "kit",
     "describe": "kit",
@@ -49,7 +54,9 @@ __all__ = [
     "ArtifactsUnavailable",
     "Attempt",
     "BadInput",
+    "CannotTravel",
     "DatabaseUnavailable",
+    "Definition",
     "Job",
     "JobFailed",
     "JobkitError",
@@ -62,6 +69,7 @@ __all__ = [
     "Worker",
     "connect",
     "describe",
+    "job",
     "preview",
     "stop",
 ]

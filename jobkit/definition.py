@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from jobkit import execution, placeholders
+from jobkit import execution, parameters, placeholders
 from jobkit.errors import BadInput
 from jobkit.schedule import MISFIRE_POLICIES, Schedule
 from jobkit.settings import Settings
@@ -34,6 +34,8 @@ KEYWORDS = (
     "overlap",
     "start_deadline",
     "on_worker_lost",
+    "signature",
+    "defined_in",
     *execution.KEYWORDS,
 )
 LONGEST_SECONDS = 10 * 366 * 86400
@@ -169,6 +171,8 @@ def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
             "on_worker_lost",
             lambda value: _word("on_worker_lost", value, LOST_POLICIES),
         ),
+        "signature": ("signature", parameters.column),
+        "defined_in": ("defined_in", str),
     }
     columns = {
         column: read(given[keyword])

@@ -67,12 +67,14 @@ class Job:
     cell_timeout_seconds: float | None
     keep_outputs: int | None
     """Of how many runs the files are kept; of all, by their age, where None."""
+    signature: list[dict[str, Any]]
+    """Its parameters, see `jobkit.parameters`; empty for a job that takes anything."""
     defined_in: str | None
     """The notebook and the cell that defined it."""
     version: int
     created_at: datetime
 
-    def submit(self, **params: Any) -> Run:
+    def submit(self, /, **params: Any) -> Run:
         """Make a manual run, with these parameters over the job's own."""
         return self._kit.submit(self.name, **params)
 
@@ -389,7 +391,7 @@ def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str) -> Job:
         kit,
         **_own_fields(Job, row)
         | {"params": row.params or {}, "next_run": row.next_run if row.is_active else None}
-        | {"tags": row.tags or []},
+        | {"tags": row.tags or [], "signature": row.signature or []},
         args=args,
         schedule=schedule,
         timeout=_duration(row.timeout_seconds),

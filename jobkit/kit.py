@@ -155,7 +155,7 @@ class Kit:
         """Return the next slots of a job, whether it is paused or not."""
         return self.jobs.next(name, count)
 
-    def submit(self, name: str, **params: Any) -> Run:
+    def submit(self, name: str, /, **params: Any) -> Run:
         """Make a manual run of a job, with these parameters over its own."""
         return self.jobs.submit(name, **params)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from urllib.parse import urlencode
 
@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 import jobkit
+from jobkit import parameters
 from portal.pages import page
 
 blueprint = Blueprint("jobs", __name__)
@@ -80,10 +81,21 @@ def do_many(wish: str) -> ResponseReturnValue:
 @blueprint.get("/jobs/<path:name>")
 def show(name: str) -> str:
     """Show one job."""
+    return _page(name)
+
+
+def _page(
+    name: str, typed: Mapping[str, str] | None = None, wrong: Mapping[str, str] | None = None
+) -> str:
+    """Render one job; `typed`: what stood in its form, `wrong`: what is wrong with that."""
     job = _kit().job(name)
+    shown = parameters.as_texts(job.signature, job.params) if typed is None else typed
     return page(
         "jobs/show.html",
+        poll=not wrong,
         job=job,
+        shown=shown,
+        wrong=wrong or {},
         runs=job.runs(30),
         slots=job.next(5) if job.is_active else [],
         versions=job.versions(),
@@ -94,8 +106,15 @@ def show(name: str) -> str:
 
 @blueprint.post("/jobs/<path:name>/runs")
 def start(name: str) -> ResponseReturnValue:
-    """Run the job now."""
-    return redirect(url_for("runs.show", run_id=_kit().submit(name).id), 303)
+    """Run the job now with what stands in the form, which comes back when that is wrong."""
+    job = _kit().job(name)
+    prefix, form = "param:", request.form
+    typed = {key.removeprefix(prefix): form[key] for key in form if key.startswith(prefix)}
+    # A button without fields, as in the list, says nothing of boxes that are not ticked.
+    given = parameters.from_form(job.signature, typed) if "fields" in form else {}
+    if wrong := parameters.problems(job.signature, given, job.params):
+        return _page(name, typed if "fields" in form else None, wrong), 422
+    return redirect(url_for("runs.show", run_id=_kit().jobs.submit(name, **given).id), 303)
 
 
 @blueprint.post("/jobs/<path:name>/pause")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobkit import parameters
 from jobkit.clock import nap
 from jobkit.errors import BadInput, DatabaseUnavailable
 from jobkit.kit import Kit, connect
@@ -133,16 +133,11 @@ def read_pairs(flag: str, pairs: list[str] | None) -> dict[str, str]:
     return found
 
 
-def read_params(pairs: list[str] | None) -> dict[str, Any]:
-    """Read `k=v` pairs: a value that is JSON is that, any other is text."""
-    return {key: _json_or_text(value) for key, value in read_pairs("--param", pairs).items()}
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
+def read_params(
+    pairs: list[str] | None, signature: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Read `k=v` pairs by a job's signature; without one a value that is JSON is that, or text."""
+    return parameters.from_text(signature, read_pairs("--param", pairs))
 
 
 def read_source(target: str) -> str:

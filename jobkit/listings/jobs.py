@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import definition
+from jobkit import definition, parameters
 from jobkit.errors import BadInput, CannotStart
 from jobkit.executors.target import resolve, split_function
 from jobkit.expectation import Expectation
 from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
-from jobkit.listings import author
+from jobkit.listings import author, deployment
+from jobkit.listings.deployment import Deployment
 from jobkit.store import definitions, requests, successes
 from jobkit.store.definitions import schedule_of
 from jobkit.wakeups import notify
@@ -66,6 +67,7 @@ class Jobs:
             **definition.schedule_columns(given, self._kit.settings, now),
             **definition.other_columns(given),
         }
+        values |= _checked_params(values)
         with self._kit.database.write() as connection:
             row = definitions.insert(connection, values, now, author.of(self._kit.source))
             notify(connection)
@@ -89,7 +91,29 @@ class Jobs:
                 values |= definition.schedule_columns(given, self._kit.settings, now, current=job)
             if not values:
                 raise BadInput(f"Nothing to change in {name!r}.", "Give what is to be different.")
+            values |= _checked_params({**job._asdict(), **values})
             return self._job(self._change(connection, job, values, "edited"))
+
+    def deploy(self, name: str, target: str, **given: Any) -> Deployment:
+        """Make a job be what is given, and as a new job in all else; unchanged is no version.
+
+        A job that is paused stays so.
+        """
+        definition.check_keywords(given)
+        now, settings = self._kit.clock.now(), self._kit.settings
+        if name not in self:
+            return Deployment("created", self.add(name, target, **given), "")
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name, lock=True)
+            columns = deployment.wanted(target, given, settings, now, job)
+            columns |= _checked_params({**columns, "name": name})
+            values = deployment.changes(columns, job)
+            if not values:
+                return Deployment("unchanged", self._job(job), "")
+            said = deployment.diff(columns, job)
+            values["defined_in"] = given.get("defined_in")
+            changed = self._change(connection, job, values, "edited")
+        return Deployment("changed", self._job(changed), said)
 
     def pause(self, name: str) -> Job:
         """Stop a schedule: its slots pass without a row until it is resumed."""
@@ -131,20 +155,20 @@ class Jobs:
             job = definitions.by_name(connection, name)
         return upcoming(schedule_of(job), self._kit.clock.now(), count)
 
-    def submit(self, name: str, **params: Any) -> Run:
+    def submit(self, name: str, /, **params: Any) -> Run:
         """Make a manual run of a job, with these parameters over its own."""
-        checked = definition.params_column(params)
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
+            checked = _given_params(job, params)
             row = requests.submit(connection, job, checked, author.user(), self._kit.clock.now())
             notify(connection)
         return run_of(self._kit, row, name)
 
     def submit_many(self, name: str, params: Sequence[dict[str, Any]]) -> list[int]:
         """Make a manual run for each set of parameters, all or none; returns their ids in order."""
-        checked = [definition.params_column(given) for given in params]
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
+            checked = [_given_params(job, given) for given in params]
             now, user = self._kit.clock.now(), author.user()
             made = requests.submit_many(connection, job, checked, user, now)
             notify(connection)
@@ -172,6 +196,7 @@ class Jobs:
             raise BadInput(f"limit={limit} is out of bounds.", "Use 1 to 1000.")
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
+            _given_params(job, {})
             wanted = between(schedule_of(job), start, end)
             done: set[datetime] = set()
             if not again:
@@ -247,6 +272,25 @@ class Jobs:
         except ValueError:  # adopted; the attempt will say what is wrong with it
             args = [row.script_args]
         return job_of(self._kit, row, args=args, schedule=schedule_of(row).describe())
+
+
+def _given_params(job: Row[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what is given to one run against the job's signature; BadInput says what is wrong."""
+    checked = parameters.check(job.signature, given, job.params, job=job.name)
+    return definition.params_column(checked)
+
+
+def _checked_params(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a definition's own parameters: all that are required, where a schedule makes runs."""
+    if not values.get("signature"):
+        return {}
+    own = parameters.check(
+        values["signature"],
+        values.get("params") or {},
+        job=values["name"],
+        is_whole=values["schedule_type"] != "manual",
+    )
+    return {"params": own or None}
 
 
 def upcoming(schedule: Any, after: datetime, count: int) -> list[datetime]:

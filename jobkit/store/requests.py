@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import states
+from jobkit import parameters, states
 from jobkit.db import insert_new
 from jobkit.errors import BadInput, NotFound
 from jobkit.models import jobs, runs
@@ -87,6 +87,7 @@ def repeat(connection: Connection, run_id: int, by: str, now: datetime) -> int:
     ).one_or_none()
     if job is None:
         raise BadInput(f"The job of run {run_id} was deleted.", "Add the job again.")
+    parameters.check(job.signature, run.params or {}, job=job.name)
     row = run_row(
         job,
         now,
