@@ -81,5 +81,10 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"jobkit.{_HOMES[name]}"), name)
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Give a notebook the magics: `%load_ext jobkit`."""
+    import_module("jobkit.magics").load(shell)
+
+
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]

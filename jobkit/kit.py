@@ -135,6 +135,23 @@ class Kit:
         """
         return self.jobs.edit(name, **given)
 
+    def notebook(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        pin: bool = False,
+        **given: Any,
+    ) -> Job:
+        """Make a notebook a job, or make the job that it is be as given; the same makes no version.
+
+        It is run as the file is at that time, and its hash is recorded; `pin`: as it is now. The
+        name is the file's if not given. `keep`: of how many runs the executed notebooks are kept;
+        `cell_timeout`: how long one cell may take. All else as `add_job` has it. Parameters may say
+        their slot: `params={"week": "{{ scheduled_for:%G-W%V }}"}`.
+        """
+        return self.jobs.notebook(path, name=name, pin=pin, **given)
+
     def pause(self, name: str) -> Job:
         """Stop a schedule: its slots pass without a row until it is resumed."""
         return self.jobs.pause(name)

@@ -52,6 +52,13 @@ def check(params: Mapping[str, Any]) -> None:
                 )
 
 
+def are_in(value: Any) -> bool:
+    """Say whether a text holds a placeholder, so that it is not yet what it will be."""
+    if not isinstance(value, str):
+        return False
+    return any(found[1] in WORDS for found in _PLACE.finditer(value))
+
+
 def fill(params: Mapping[str, Any], occasion: Occasion) -> dict[str, Any]:
     """Return the parameters with what their placeholders stand for.
 

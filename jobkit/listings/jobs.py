@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection, Row
@@ -105,6 +107,7 @@ class Jobs:
             return Deployment("created", self.add(name, target, **given), "")
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name, lock=True)
+            target = self._checked_target(target, given)
             columns = deployment.wanted(target, given, settings, now, job)
             columns |= _checked_params({**columns, "name": name})
             values = deployment.changes(columns, job)
@@ -114,6 +117,14 @@ class Jobs:
             values["defined_in"] = given.get("defined_in")
             changed = self._change(connection, job, values, "edited")
         return Deployment("changed", self._job(changed), said)
+
+    def notebook(self, path: str, *, name: str | None, pin: bool, **given: Any) -> Job:
+        """Make a notebook a job; `Kit.notebook` says how."""
+        if "source" in given or "kind" in given:
+            raise BadInput("A notebook says itself what it is.", "Leave source= and kind= out.")
+        if pin:
+            given["source"] = _pinned(path, self._kit.settings.script_roots)
+        return self.deploy(name or PurePath(path).stem, path, kind="notebook", **given).job
 
     def pause(self, name: str) -> Job:
         """Stop a schedule: its slots pass without a row until it is resumed."""
@@ -312,3 +323,22 @@ def between(schedule: Any, start: datetime, end: datetime) -> list[datetime]:
             f"That range holds more than {MOST_BACKFILLED} slots.", "Fill it in shorter ranges."
         )
     return slots
+
+
+def _pinned(path: str, roots: Sequence[Path]) -> str:
+    """Read a notebook that a job is to carry: one of this folder, or of a script root."""
+    places = [Path(path).expanduser(), *(root.expanduser() / path for root in roots)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise BadInput(f"There is no notebook {path}.", "Name a file of this folder.")
+    try:
+        read = found.read_text("utf-8")
+        document = json.loads(read)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be pinned: {error}.", "Name a notebook.") from None
+    if not isinstance(document, dict) or "nbformat" not in document:
+        raise BadInput(f"{path} is no notebook.", "Name one.")
+    for cell in document.get("cells", ()):  # what it showed last is no part of what it does
+        if cell.get("cell_type") == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    return json.dumps(document, ensure_ascii=False, indent=1)
