@@ -92,6 +92,10 @@ SAME = {
             return [str(x) for x in (START.astimezone(UTC), STEP, DAY, AT, PRICE, SHARE)] + [
                 FOLDER.as_posix(), DIGITS.findall("a1b22")]
         """,
+    "nothing": """
+        NOTHING, EMPTY, OFF = None, (), False
+        def job(): return [NOTHING, EMPTY, OFF]
+        """,
     "infinities": """
         LOW, HIGH, Z = float("-inf"), float("inf"), 2 + 3j
         def job(): return [LOW < 0 < HIGH, abs(Z) > 3]
