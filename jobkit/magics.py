@@ -72,7 +72,8 @@ class JobkitMagics(Magics):
     """The magics of jobkit, over one database: that of the settings, or of `--url`."""
 
     def __init__(self, shell: Any) -> None:
-        super().__init__(shell)  # type: ignore[no-untyped-call]
+        super().__init__(shell)
+        self._shell = shell
         self._kits: dict[str | None, Kit] = {}
 
     def kit(self, url: str | None = None) -> Kit:
@@ -95,7 +96,7 @@ class JobkitMagics(Magics):
         params = {key: _json_or_text(value) for key, value in _pairs("--param", wish.param).items()}
         if wish.env:
             given["env_vars"] = _pairs("--env", wish.env)
-        function = as_function(cell, self.shell.user_ns, wish.name, params)
+        function = as_function(cell, self._shell.user_ns, wish.name, params)
         captured = capture(function, dependencies=wish.dependencies)
         captured.check()
         if wish.dry_run:

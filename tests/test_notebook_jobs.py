@@ -50,9 +50,8 @@ def ran(kit: Kit, name: str, **params: Any) -> Run:
 def test_a_notebook_becomes_a_job_and_the_same_again_makes_no_version(
     kit: Kit, workplace: Path
 ) -> None:
-    notebook(
-        workplace, "week = None", "print(week)", name="reports/weekly.ipynb", c0=["parameters"]
-    )
+    path = "reports/weekly.ipynb"
+    notebook(workplace, "week = None", "print(week)", name=path, c0=["parameters"])
     given: dict[str, Any] = {
         "cron": "0 7 * * 1",
         "tz": "Europe/Berlin",
@@ -60,11 +59,11 @@ def test_a_notebook_becomes_a_job_and_the_same_again_makes_no_version(
         "keep": 30,
         "cell_timeout": "2m",
     }
-    job = kit.notebook("reports/weekly.ipynb", **given)
+    job = kit.notebook(path, **given)
     assert (job.name, job.version, job.source) == ("weekly", 1, None)
     assert (job.keep_outputs, job.cell_timeout_seconds) == (30, 120.0)
-    assert kit.notebook("reports/weekly.ipynb", **given).version == 1
-    assert kit.notebook("reports/weekly.ipynb", **given | {"keep": 10}).version == 2
+    assert kit.notebook(path, **given).version == 1
+    assert kit.notebook(path, **given | {"keep": 10}).version == 2
     slot = datetime.fromisoformat("2026-01-05T06:00:00+00:00")
     kit.backfill("weekly", slot, slot)
     work(kit)
@@ -99,7 +98,7 @@ def test_what_is_no_notebook_is_refused_and_nothing_is_written(kit: Kit, workpla
         ("nothing.ipynb", {}, "nothing.ipynb"),
         ("notes.ipynb", {"kind": "python"}, "says itself what it is"),
         ("notes.ipynb", {"keep": 0}, "keep=0 is no number of runs"),
-        ("notes.ipynb", {"cell_timeout": "0s"}, "cell_timeout=0s is out of bounds"),
+        ("notes.ipynb", {"cell_timeout": "0s"}, "cell_timeout=0:00:00 is out of bounds"),
         ("notes.ipynb", {"params": {"w": "{{ sheduled_for }}"}}, "is not known"),
     ):
         with pytest.raises(BadInput, match=says):

@@ -90,7 +90,8 @@ def _indented(text: str, tree: ast.Module) -> str:
     for node in ast.walk(tree):
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str | bytes)
         if is_text or isinstance(node, ast.JoinedStr):
-            within.update(range(node.lineno + 1, (node.end_lineno or node.lineno) + 1))
+            first, last = vars(node)["lineno"], vars(node)["end_lineno"]
+            within.update(range(first + 1, last + 1))
     lines = text.rstrip().splitlines()
     return "".join(
         f"{line}\n" if number in within or not line.strip() else f"    {line}\n"
