@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jobkit.kit import Kit, connect, describe, preview
     from jobkit.listings import Search, Span
     from jobkit.stopping import StopRun, stop
+    from jobkit.waiting import as_completed, gather
 
 __version__ = version("jobkit")
 
@@ -42,6 +43,8 @@ _HOMES = {
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
+    "gather": "waiting",
+    "as_completed": "waiting",
     "ArtifactsUnavailable": "errors",
     "JobkitError": "errors",
     "JobFailed": "errors",
@@ -67,8 +70,10 @@ __all__ = [
     "Span",
     "StopRun",
     "Worker",
+    "as_completed",
     "connect",
     "describe",
+    "gather",
     "job",
     "preview",
     "stop",

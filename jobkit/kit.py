@@ -8,18 +8,21 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jobkit import artifacts, definition, migrations, settings, text, verify
+from jobkit import artifacts, definition, migrations, portraits, settings, text, verify
 from jobkit.analytics.rollups import ROLLUPS
 from jobkit.archive import Archive
 from jobkit.artifacts import Store
+from jobkit.cards import Card
 from jobkit.cells import Cell, read_cells, usual_seconds
 from jobkit.clock import SystemClock
 from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
-from jobkit.listings import Board, Jobs, Runs, Searching, Workers
+from jobkit.listings import Board, Jobs, Runs, Searching, Traces, Workers
 from jobkit.listings.jobs import upcoming
+from jobkit.lookout import Awaiting
+from jobkit.portraits import Numbers
 from jobkit.settings import Settings
 from jobkit.store import definitions, history, workers
 from jobkit.verify import Finding
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
+
+LATE = timedelta(minutes=1)
 
 
 MOST_EARLIER = 10
@@ -89,8 +94,42 @@ class Kit:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def card(self) -> Card:
+        """Return what is seen of the database at the first glance."""
+        try:
+            return portraits.of_kit(self.url, self._numbers(), self.settings.timezone)
+        except JobkitError:
+            return portraits.of_kit(self.url, None, self.settings.timezone)
+
     def __repr__(self) -> str:
-        return f"<Kit on {self.url}>"
+        return self.card().text
+
+    def _repr_html_(self) -> str:
+        return self.card().html
+
+    def _numbers(self) -> Numbers:
+        now = self.clock.now()
+        alive = now - self.settings.worker_offline_threshold
+        with self.database.read() as connection:
+            jobs = definitions.listed(connection)
+            running, waiting, late = history.waiting_counts(connection, now, LATE)
+            online = [
+                row
+                for row in workers.listed(connection)
+                if row.status in workers.ONLINE and row.last_heartbeat >= alive
+            ]
+        failed = self.runs.last_failure
+        return Numbers(
+            jobs=len(jobs),
+            paused=sum(not job.is_active for job in jobs),
+            waiting=waiting,
+            running=running,
+            late=late,
+            workers=len(online),
+            slots=sum(row.slots for row in online),
+            failed=failed,
+            as_of=now,
+        )
 
     def check(self) -> None:
         """Ask the database for an answer; DatabaseUnavailable when there is none."""
@@ -216,6 +255,16 @@ class Kit:
         """The runs: `kit.runs(job=..., status=..., since="7d", limit=50)` lists some."""
         return Runs(self)
 
+    @property
+    def traces(self) -> Traces:
+        """What runs left, by their number: attempts, output, files, results."""
+        return Traces(self)
+
+    @cached_property
+    def awaiting(self) -> Awaiting:
+        """Who awaits a run."""
+        return Awaiting(self)
+
     def run(self, run_id: int) -> Run:
         """Return one run; NotFound otherwise."""
         return self.runs[run_id]
@@ -230,15 +279,15 @@ class Kit:
 
     def attempts(self, run_id: int) -> list[Attempt]:
         """Return the attempts of a run that have ended."""
-        return self.runs.attempts(run_id)
+        return self.traces.attempts(run_id)
 
     def output(self, run_id: int, attempt: int | None = None, after: int = -1) -> Output:
         """Return what an attempt, the last one by default, printed after a numbered chunk."""
-        return self.runs.output(run_id, attempt, after)
+        return self.traces.output(run_id, attempt, after)
 
     def cells(self, run_id: int, attempt: int | None = None) -> list[Cell]:
         """Return the cells of a notebook that an attempt, the last one by default, executes."""
-        return self.runs.cells(run_id, attempt)
+        return self.traces.cells(run_id, attempt)
 
     def usual_cells(self, job_id: int, before: int) -> dict[str, float]:
         """Return how many seconds cells took in runs that succeeded before a run, by their code."""
@@ -253,26 +302,26 @@ class Kit:
 
     def artifacts(self, run_id: int, attempt: int | None = None) -> list[Artifact]:
         """Return the files that a run's attempts left, or one of them; NotFound without the run."""
-        return self.runs.artifacts(run_id, attempt)
+        return self.traces.artifacts(run_id, attempt)
 
     def artifact(self, run_id: int, name: str, attempt: int | None = None) -> Artifact:
         """Return a file that an attempt left, by default the last one that left it; NotFound."""
-        return self.runs.artifact(run_id, name, attempt)
+        return self.traces.artifact(run_id, name, attempt)
 
     def result(self, run_id: int) -> Any:
         """Return the result of a run's last attempt: JSON, or a DataFrame of `result.parquet`.
 
         BadInput when it has none.
         """
-        return self.runs.result(run_id)
+        return self.traces.result(run_id)
 
     def packages(self, sha256: str) -> dict[str, str]:
         """Return the versions, by name, that a hash in a provenance stands for; NotFound."""
-        return self.runs.packages(sha256)
+        return self.traces.packages(sha256)
 
     def changes(self, run_id: int, attempt: int | None = None) -> Changes:
         """Say what changed since the job last worked before an attempt, by default the last one."""
-        return self.runs.changes(run_id, attempt)
+        return self.traces.changes(run_id, attempt)
 
     @property
     def search(self) -> Searching:
@@ -284,9 +333,14 @@ class Kit:
         """Jobs and runs at a glance, with as few rows as that takes."""
         return Board(self)
 
-    def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
-        """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""
-        return self.runs.wait(run_id, timeout)
+    def wait(
+        self, run_id: int, timeout: timedelta | float | str | None = None, *, live: bool = True
+    ) -> Run:
+        """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late.
+
+        In a notebook a card shows how it stands, unless `live=False`.
+        """
+        return self.runs.wait(run_id, timeout, live=live)
 
     def cancel(self, run_id: int) -> Run:
         """End a run that waits, or ask its worker to end it."""

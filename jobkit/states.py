@@ -67,6 +67,11 @@ class Ending:
         return self.run["status"] in FINAL
 
 
+def worker_name(worker_id: str) -> str:
+    """Return a worker's name: its identity without what makes that its own."""
+    return worker_id.rpartition("-")[0] or worker_id
+
+
 def retry_delay(base: timedelta, failures: int, rng: random.Random) -> timedelta:
     """Return the wait before the next try after the n-th failure: doubled each time, never less.
 

@@ -16,7 +16,8 @@ from tests.test_capture_cells import run
 URL = "sqlite:///jobkit.db"
 LOAD = "%load_ext jobkit"
 HELPER = 'RATES = {"eu": 2}\ndef convert(amount, region):\n    return amount * RATES[region]'
-NIGHTLY = '''%%job nightly --cron "0 2 * * *" --tz Europe/Paris --retries 2 --param region=eu --tag x
+GIVEN = '--cron "0 2 * * *" --tz Europe/Paris --retries 2 --param region=eu --tag x'
+NIGHTLY = f'''%%job nightly {GIVEN}
 # the nightly load
 text = """two
   lines"""
@@ -83,7 +84,7 @@ def test_what_cannot_be_a_job_is_one_clear_error_and_nothing_is_written(folder: 
             "Mars/Phobos",
             "Line 1 of the cell is no Python: '%time x = 1'",
             "unrecognized arguments: --colour red",
-            "The cell is empty",
+            "the cell body is empty",
             "'1x' cannot name a parameter",
             "nothing",
             "'yesterday' is not a duration",
@@ -136,8 +137,12 @@ def test_history_is_at_hand_by_magics(folder: Path) -> None:
 
 
 def test_a_cell_stands_in_a_function_as_it_was_written() -> None:
-    text = 'x = """a\n b"""\ny = f"""{x}\n  c"""\nz = (\n1,\n)\n\n\ndef inner(): return x, y, z, n\n'
-    function = as_function(text + "assert inner() == ('a\\n b', 'a\\n b\\n  c', (1,), 3)", {}, "my job", {"n": 3})
+    text = (
+        'x = """a\n b"""\ny = f"""{x}\n  c"""\nz = (\n1,\n)\n\n\ndef inner(): return x, y, z, n\n'
+    )
+    function = as_function(
+        text + "assert inner() == ('a\\n b', 'a\\n b\\n  c', (1,), 3)", {}, "my job", {"n": 3}
+    )
     assert function.__name__ == "my_job"
     assert function() is None
     waiting = as_function("import asyncio\nawait asyncio.sleep(0)", {}, "2nd", {})

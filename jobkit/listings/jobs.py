@@ -6,54 +6,142 @@ import json
 import shlex
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import definition, parameters
-from jobkit.errors import BadInput, CannotStart
+from jobkit import definition, parameters, portraits
+from jobkit.cards import Card
+from jobkit.errors import BadInput, CannotStart, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
 from jobkit.expectation import Expectation
 from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
 from jobkit.listings import author, deployment
 from jobkit.listings.deployment import Deployment
-from jobkit.store import definitions, requests, successes
+from jobkit.listings.listing import Listing
+from jobkit.store import definitions, history, requests, successes
 from jobkit.store.definitions import schedule_of
 from jobkit.wakeups import notify
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
     from jobkit.analytics.filling import Filled
     from jobkit.kit import Kit
 
 MOST_BACKFILLED = 10_000
+SHOWN_SLOTS = 5
+
+
+class JobList(Listing[Job]):
+    """Jobs as they were when they were asked for, by name."""
+
+    handle = Job
+
+    def card(self) -> Card:
+        return portraits.of_jobs(self)
 
 
 class Jobs:
-    """The jobs of a database: iterate, count, take one by its name, add one."""
+    """The jobs of a database, by name.
+
+    `kit.jobs.load` and `kit.jobs["load"]` are one of them, `kit.jobs[:5]` the first;
+    `kit.jobs(tag="sales", queue="gpu", active=True)` lists some.
+    """
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    def __iter__(self) -> Iterator[Job]:
+    def __call__(
+        self, *, tag: str | None = None, queue: str | None = None, active: bool | None = None
+    ) -> JobList:
+        """Return the jobs that have a tag, are of a queue, are active or paused."""
         with self._kit.database.read() as connection:
             rows = definitions.listed(connection)
-        return iter([self._job(row) for row in rows])
+        jobs = [self._job(row) for row in rows]
+        return JobList(
+            job
+            for job in jobs
+            if (tag is None or tag in job.tags)
+            and queue in (None, job.queue)
+            and active in (None, job.is_active)
+        )
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self())
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __getitem__(self, name: str) -> Job:
         with self._kit.database.read() as connection:
-            return self._job(definitions.by_name(connection, name))
+            return len(definitions.names(connection))
+
+    @overload
+    def __getitem__(self, asked: str) -> Job: ...
+    @overload
+    def __getitem__(self, asked: slice) -> JobList: ...
+    def __getitem__(self, asked: str | slice) -> Job | JobList:
+        """Return a job by its name, or a slice of all; NotFound without such a job."""
+        if isinstance(asked, slice):
+            return JobList(list(self())[asked])
+        with self._kit.database.read() as connection:
+            return self._job(definitions.by_name(connection, asked))
+
+    def __getattr__(self, name: str) -> Job:
+        if name.startswith("_"):  # what Python and IPython ask of everything
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except NotFound as error:
+            raise AttributeError(str(error)) from None
+
+    def __dir__(self) -> list[str]:
+        with suppress(JobkitError):
+            named = [name for name in self._ipython_key_completions_() if name.isidentifier()]
+            return [*super().__dir__(), *named]
+        return list(super().__dir__())
+
+    def _ipython_key_completions_(self) -> list[str]:
+        with self._kit.database.read() as connection:
+            return definitions.names(connection)
 
     def __contains__(self, name: object) -> bool:
         return any(job.name == name for job in self)
 
+    @property
+    def df(self) -> DataFrame:
+        """The jobs as a polars DataFrame, a row for each; documents are JSON text."""
+        return self().df
+
     def __repr__(self) -> str:
-        return f"<{len(self)} jobs: {', '.join(job.name for job in self)}>"
+        try:
+            return repr(self())
+        except JobkitError:
+            return f"<Jobs on {self._kit.url}>"
+
+    def _repr_html_(self) -> str | None:
+        try:
+            return self()._repr_html_()
+        except JobkitError:
+            return None
+
+    def card(self, job: Job) -> Card:
+        """Return what is shown of a job; without a database, as it was when it was read."""
+        try:
+            with self._kit.database.read() as connection:
+                usual = successes.usual(connection, job.id)
+                made = definitions.version(connection, job.id, job.version)
+                rows = history.listed(connection, job_ids=[job.id], limit=portraits.SHOWN_RUNS)
+            last = [run_of(self._kit, row) for row in rows]
+            slots = self.next(job.name, SHOWN_SLOTS) if job.is_active else []
+        except JobkitError as error:
+            notes = [f"As it was when it was read. {error.message}"]
+            upcoming = [job.next_run] if job.next_run is not None else []
+            return portraits.of_job(job, upcoming, [], None, None, notes)
+        version = None if made is None else version_of(made)
+        return portraits.of_job(job, slots, last, usual, version)
 
     def add(self, name: str, target: str, *args: str, **given: Any) -> Job:
         """Add a job whose schedule starts now; `Kit.add_job` says what is given."""
