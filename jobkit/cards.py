@@ -14,6 +14,8 @@ from html import escape
 MOST_BYTES = 20_000
 SHOWN = (20, 8, 3, 1, 0)
 """How many rows and lines are shown: fewer where they are long."""
+SHOWN_LINES = 10
+"""So many last lines of an output."""
 LONGEST_TITLE = 200
 LONGEST_FACT = 400
 LONGEST_CELL = 60
@@ -56,6 +58,12 @@ def plain(said: object, most: int = LONGEST_FACT) -> str:
 def without_ansi(said: str) -> str:
     """Leave out what colours terminals."""
     return _ANSI.sub("", said)
+
+
+def last_lines(printed: str, most: int = SHOWN_LINES) -> list[str]:
+    """Return the last lines of an output; of a line that overwrites itself, what is left of it."""
+    lines = printed.rstrip().rsplit("\n", most)[-most:]
+    return [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines if line]
 
 
 def _printable(character: str) -> str:

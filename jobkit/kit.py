@@ -21,8 +21,8 @@ from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
 from jobkit.listings import Board, Jobs, Runs, Searching, Traces, Workers
 from jobkit.listings.jobs import upcoming
+from jobkit.listings.overview import numbers
 from jobkit.lookout import Awaiting
-from jobkit.portraits import Numbers
 from jobkit.settings import Settings
 from jobkit.store import definitions, history, workers
 from jobkit.verify import Finding
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
-
-LATE = timedelta(minutes=1)
 
 
 MOST_EARLIER = 10
@@ -97,7 +95,7 @@ class Kit:
     def card(self) -> Card:
         """Return what is seen of the database at the first glance."""
         try:
-            return portraits.of_kit(self.url, self._numbers(), self.settings.timezone)
+            return portraits.of_kit(self.url, numbers(self), self.settings.timezone)
         except JobkitError:
             return portraits.of_kit(self.url, None, self.settings.timezone)
 
@@ -106,30 +104,6 @@ class Kit:
 
     def _repr_html_(self) -> str:
         return self.card().html
-
-    def _numbers(self) -> Numbers:
-        now = self.clock.now()
-        alive = now - self.settings.worker_offline_threshold
-        with self.database.read() as connection:
-            jobs = definitions.listed(connection)
-            running, waiting, late = history.waiting_counts(connection, now, LATE)
-            online = [
-                row
-                for row in workers.listed(connection)
-                if row.status in workers.ONLINE and row.last_heartbeat >= alive
-            ]
-        failed = self.runs.last_failure
-        return Numbers(
-            jobs=len(jobs),
-            paused=sum(not job.is_active for job in jobs),
-            waiting=waiting,
-            running=running,
-            late=late,
-            workers=len(online),
-            slots=sum(row.slots for row in online),
-            failed=failed,
-            as_of=now,
-        )
 
     def check(self) -> None:
         """Ask the database for an answer; DatabaseUnavailable when there is none."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from jobkit.cards import Card, Table
+from jobkit.cards import SHOWN_LINES, Card, Table, last_lines
 from jobkit.text import duration, instant, size
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         Worker,
     )
 
-SHOWN_LINES = 10
 SHOWN_RUNS = 20
 _DOTS = {"COMPLETED": "●", "FAILED": "✕", "TIMEOUT": "✕", "IN_PROGRESS": "◐", "PENDING": "○"}
 
@@ -372,12 +371,6 @@ def of_output(output: Output) -> Card:
         notes.append(f"{size(output.omitted_bytes)} in the middle were left out.")
     printed = size(len(output.text.encode("utf-8", "replace")))
     return Card(f"Output of attempt {output.attempt}: {printed}", lines=lines, notes=notes)
-
-
-def last_lines(printed: str, most: int = SHOWN_LINES) -> list[str]:
-    """Return the last lines of an output; of a line that overwrites itself, what is left of it."""
-    lines = printed.rstrip().rsplit("\n", most)[-most:]
-    return [line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines if line]
 
 
 def _words(counts: Mapping[str, int]) -> str:

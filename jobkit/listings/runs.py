@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, overload
 
 from jobkit import portraits, text, waiting
-from jobkit.cards import Card
+from jobkit.cards import Card, last_lines
 from jobkit.clock import SystemClock
 from jobkit.errors import BadInput, JobFailed, JobkitError
 from jobkit.expectation import Expectation
@@ -229,7 +229,7 @@ class Runs:
                     self.glance(*notes),
                     expectation=self._expectation(connection, run),
                     why=self._why(connection, row, is_patient=True),
-                    lines=portraits.last_lines(printed),
+                    lines=last_lines(printed),
                 )
         except JobkitError as error:
             seen = self.glance(*notes, f"As it was when it was read. {error.message}")

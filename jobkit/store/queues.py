@@ -140,7 +140,7 @@ def _first_end(connection: Connection, worker_ids: Sequence[str], now: datetime)
 
 
 def _expected_end(connection: Connection, run: Row[Any], now: datetime) -> datetime | None:
-    if run.status != IN_PROGRESS or run.claimed_at is None:
+    if run.status != "IN_PROGRESS" or run.claimed_at is None:
         return None
     usual = successes.usual(connection, run.job_id, params=run.params or {}, before=run.claimed_at)
     return usual.about(run.status, run.claimed_at, max(now - run.claimed_at, timedelta(0))).ends_at
