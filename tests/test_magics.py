@@ -13,7 +13,6 @@ from jobkit.settings import load
 from jobkit.worker import Worker
 from tests.test_capture_cells import run
 
-URL = "sqlite:///jobkit.db"
 LOAD = "%load_ext jobkit"
 HELPER = 'RATES = {"eu": 2}\ndef convert(amount, region):\n    return amount * RATES[region]'
 GIVEN = '--cron "0 2 * * *" --tz Europe/Paris --retries 2 --param region=eu --tag x'
@@ -26,28 +25,29 @@ print(convert(21, region))'''
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JOBKIT_DB_URL", URL)
-    return tmp_path
+def folder(database: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the notebooks, whose kernels find the database by the environment."""
+    monkeypatch.setenv("JOBKIT_DB_URL", database)
+    return workplace
 
 
-def work(folder: Path) -> None:
-    with jobkit.connect(URL) as kit:
-        Worker(kit.database, load(db_url=URL), until_idle=True).run()
+def work() -> None:
+    chosen = load()
+    with jobkit.connect(chosen.db_url) as kit:
+        Worker(kit.database, chosen, until_idle=True).run()
 
 
 def test_a_cell_becomes_a_job_and_the_notebook_again_changes_nothing(folder: Path) -> None:
     said = run(folder, LOAD, HELPER, NIGHTLY, NIGHTLY)
     assert "nightly: created, at 02:00" in said[2].lower()
     assert "nightly: unchanged" in said[3].lower()
-    with jobkit.connect(URL) as kit:
+    with jobkit.connect() as kit:
         job = kit.job("nightly")
         assert (job.version, job.timezone, job.max_retries) == (1, "Europe/Paris", 2)
         assert (job.params, job.tags) == ({"region": "eu"}, ["x"])
         assert "# the nightly load" in (job.source or "")
         kit.submit("nightly")
-        work(folder)
+        work()
         (made,) = kit.runs("nightly")
         assert (made.status, made.output().text) == ("COMPLETED", "two\n  lines\n42\n")
 
@@ -56,7 +56,7 @@ def test_an_edited_cell_makes_a_version_and_shows_what_changed(folder: Path) -> 
     said = run(folder, LOAD, HELPER, NIGHTLY, NIGHTLY.replace("21", "42"))
     assert "-    print(convert(21, region))" in said[3]
     assert "+    print(convert(42, region))" in said[3]
-    with jobkit.connect(URL) as kit:
+    with jobkit.connect() as kit:
         assert kit.job("nightly").version == 2
 
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_a_job_is_one_clear_error_and_nothing_is_written(folder: 
         assert expected in text
         assert "site-packages" not in text
         assert "magics.py" not in text
-    with jobkit.connect(URL) as kit:
+    with jobkit.connect() as kit:
         assert list(kit.jobs) == []
 
 
@@ -102,17 +102,17 @@ def test_a_dry_run_shows_the_script_and_writes_nothing(folder: Path) -> None:
     said = run(folder, LOAD, HELPER, NIGHTLY.replace("--tag x", "--dry-run"))
     assert "# /// script" in said[2]
     assert "def convert(amount, region):" in said[2]
-    with jobkit.connect(URL) as kit:
+    with jobkit.connect() as kit:
         assert list(kit.jobs) == []
 
 
 def test_history_is_at_hand_by_magics(folder: Path) -> None:
     run(folder, LOAD, HELPER, NIGHTLY, "%%job broken\n1 / 0")
-    with jobkit.connect(URL) as kit:
+    with jobkit.connect() as kit:
         kit.edit("broken", retries=0)
         kit.submit("nightly")
         kit.submit("broken")
-    work(folder)
+    work()
     said = run(
         folder,
         LOAD,
@@ -132,7 +132,7 @@ def test_history_is_at_hand_by_magics(folder: Path) -> None:
     assert "nightly" not in said[3]
     assert "nightly" in said[4]
     assert said[5] == said[6] == "two\n  lines\n42\n"
-    assert '"broken"' in said[7]
+    assert "broken" in said[7]
     assert "FAILED" in said[7]
 
 
