@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jobkit.handles import Artifact, Attempt, Job, Run, Worker
     from jobkit.kit import Kit, connect, describe, preview
     from jobkit.listings import Search, Span
+    from jobkit.stopping import StopRun, stop
+    from jobkit.waiting import as_completed, gather
 
 __version__ = version("jobkit")
 
@@ -36,12 +38,16 @@ _HOMES = {
     "describe": "kit",
     "Kit": "kit",
     "Job": "handles",
+    "StopRun": "stopping",
+    "stop": "stopping",
     "Run": "handles",
     "Search": "listings",
     "Span": "listings",
     "Artifact": "handles",
     "Attempt": "handles",
     "Worker": "handles",
+    "gather": "waiting",
+    "as_completed": "waiting",
     "ArtifactsUnavailable": "errors",
     "Principal": "accounts",
     "Conflict": "errors",
@@ -71,11 +77,15 @@ __all__ = [
     "Run",
     "Search",
     "Span",
+    "StopRun",
     "Worker",
+    "as_completed",
     "connect",
     "describe",
+    "gather",
     "job",
     "preview",
+    "stop",
 ]
 
 
@@ -85,11 +95,10 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"jobkit.{_HOMES[name]}"), name)
 
 
-def load_ipython_extension(ipython: Any) -> None:
-    """Add the magics to a shell: `%load_ext jobkit`."""
-    from jobkit.attach_magics import load_ipython_extension
-
-    load_ipython_extension(ipython)
+def load_ipython_extension(shell: Any) -> None:
+    """Give a notebook the magics: `%load_ext jobkit`."""
+    for name in ("magics", "attach_magics"):
+        import_module(f"jobkit.{name}").load(shell)
 
 
 def __dir__() -> list[str]:

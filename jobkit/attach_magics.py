@@ -108,6 +108,6 @@ def _number(word: str) -> int:
     return int(word)
 
 
-def load_ipython_extension(ipython: Any) -> None:
+def load(ipython: Any) -> None:
     """Add the magics to a shell."""
     ipython.register_magics(AttachMagics)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from jobkit import execution, parameters
+from jobkit import execution, parameters, placeholders
 from jobkit.errors import BadInput
 from jobkit.schedule import MISFIRE_POLICIES, Schedule
 from jobkit.settings import Settings
@@ -215,6 +215,7 @@ def params_column(params: Mapping[str, Any]) -> dict[str, Any]:
         raise BadInput(
             f"The parameters are no JSON: {error}.", "Use text, numbers, lists and dicts of them."
         ) from None
+    placeholders.check(document)
     return document
 
 

@@ -25,10 +25,13 @@ KEYWORDS = (
     "secrets",
     "isolation",
     "keep_kernel",
+    "cell_timeout",
+    "keep",
 )
 MOST_SOURCE = 1_000_000
 LEAST_MEMORY, MOST_MEMORY = 1_000_000, 1 << 50
 LONGEST_KEPT = 86_400.0
+LONGEST_CELL = 7 * 86400.0
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -120,6 +123,21 @@ def _keep_kernel(value: timedelta | str | float) -> float | None:
     return amount or None
 
 
+def _cell_timeout(value: timedelta | str | float) -> float:
+    if isinstance(value, str):
+        value = parse_duration(value)
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not 0.1 <= seconds <= LONGEST_CELL:
+        raise BadInput(f"cell_timeout={value} is out of bounds.", "Use 0.1 s to 7 d, like 2m.")
+    return seconds
+
+
+def _keep(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100_000:
+        raise BadInput(f"keep={value!r} is no number of runs.", "Use 1 to 100000.")
+    return value
+
+
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "kind": ("kind", _kind),
     "source": ("source", _source),
@@ -131,4 +149,6 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "secrets": ("secrets", _secrets),
     "isolation": ("isolation", _isolation),
     "keep_kernel": ("keep_kernel_seconds", _keep_kernel),
+    "cell_timeout": ("cell_timeout_seconds", _cell_timeout),
+    "keep": ("keep_outputs", _keep),
 }

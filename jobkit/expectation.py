@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from jobkit.cards import Card
 from jobkit.text import duration, instant
 
 MOST = 200
@@ -186,6 +187,14 @@ class Expectation:
 
     def __repr__(self) -> str:
         return f"<Expectation: {self}; timeout {self.timeout_words}>"
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("takes", self.numbers),
+            ("expected end", self.end_words),
+            ("timeout auto", self.timeout_words),
+        ]
+        return Card("What is usual", facts=facts, notes=self.marks).html
 
     # Arithmetic
 

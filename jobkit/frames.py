@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -54,3 +56,39 @@ def _polars() -> Any:
             "Tables need the extra analytics.", "Install it: pip install 'jobkit[analytics]'."
         ) from None
     return polars
+
+
+def of(cls: type[Any], handles: Sequence[Any], more: Mapping[str, str] = {}) -> DataFrame:
+    """Return dataclasses as a table with a column for each public field, and `more` by its type.
+
+    What a column holds follows from the annotation, so that an empty table has the same columns.
+    Instants are in UTC; what JSON holds is its text.
+    """
+    polars = _polars()
+    kinds = {
+        "int": polars.Int64,
+        "float": polars.Float64,
+        "bool": polars.Boolean,
+        "str": polars.String,
+        "datetime": polars.Datetime("us", "UTC"),
+        "timedelta": polars.Duration("us"),
+        "list[str]": polars.List(polars.String),
+    }
+    columns = {
+        item.name: str(item.type).removesuffix(" | None")
+        for item in dataclasses.fields(cls)
+        if not item.name.startswith("_")
+    } | dict(more)
+    data = {
+        name: [_value(getattr(handle, name), kind in kinds) for handle in handles]
+        for name, kind in columns.items()
+    }
+    schema = {name: kinds.get(kind, polars.String) for name, kind in columns.items()}
+    frame: DataFrame = polars.DataFrame(data, schema=schema)
+    return frame
+
+
+def _value(value: Any, is_plain: bool) -> Any:
+    if is_plain or value is None:
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from jobkit import frames, text
-from jobkit.cells import Cell
+from jobkit import cards, frames, portraits, text
 from jobkit.errors import BadInput
-from jobkit.states import FINAL
+from jobkit.run import Run, own_fields, run_of
+from jobkit.states import worker_name
+
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "Backfill",
+    "Job",
+    "Output",
+    "Run",
+    "Stats",
+    "Version",
+    "Worker",
+    "artifact_of",
+    "attempt_of",
+    "job_of",
+    "run_of",
+    "version_of",
+    "worker_of",
+]
 
 if TYPE_CHECKING:
     from polars import DataFrame
 
-    from jobkit.analytics.comparison import Changes
-    from jobkit.attach import Kernel
-    from jobkit.debugging import Debugged
     from jobkit.expectation import Expectation
     from jobkit.kit import Kit
-
-
-def _own_fields(cls: type[Any], row: Any) -> dict[str, Any]:
-    values: Mapping[str, Any] = row._asdict()
-    return {item.name: values[item.name] for item in fields(cls) if item.name in values}
+    from jobkit.listings import RunList
 
 
 @dataclass(frozen=True)
@@ -71,9 +81,13 @@ class Job:
     keep_kernel_seconds: float | None
     """How long the kernel of a notebook waits after a cell that failed."""
     tags: list[str]
+    cell_timeout_seconds: float | None
+    keep_outputs: int | None
+    """Of how many runs the files are kept; of all, by their age, where None."""
     signature: list[dict[str, Any]]
     """Its parameters, see `jobkit.parameters`; empty for a job that takes anything."""
     defined_in: str | None
+    """The notebook and the cell that defined it."""
     version: int
     created_at: datetime
 
@@ -101,7 +115,7 @@ class Job:
         """Return the next slots."""
         return self._kit.next_slots(self.name, count)
 
-    def runs(self, limit: int = 20) -> list[Run]:
+    def runs(self, limit: int = 20) -> RunList:
         """Return the job's runs, the newest first."""
         return self._kit.runs(job=self.name, limit=limit)
 
@@ -117,6 +131,12 @@ class Job:
         state = "" if self.is_active else ", paused"
         upcoming = f", next {text.instant(self.next_run, self.timezone)}" if self.next_run else ""
         return f"<Job {self.name}: {self.schedule}{state}{upcoming}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return self._kit.jobs.card(self).bundle
+
+    def _repr_html_(self) -> str:
+        return self._kit.jobs.card(self).html
 
 
 @dataclass(frozen=True)
@@ -141,145 +161,14 @@ class Version:
             if self.before is not None and before.get(name) != value
         }
 
-
-@dataclass(frozen=True)
-class Run:
-    """A run as it was when it was read; `refresh()` reads it again."""
-
-    _kit: Kit = field(repr=False, compare=False)
-    id: int
-    job_id: int
-    job_name: str
-    status: str
-    trigger: str
-    scheduled_for: datetime | None
-    created_at: datetime
-    available_at: datetime
-    claimed_at: datetime | None
-    completed_at: datetime | None
-    worker_id: str | None
-    attempt: int
-    retry_count: int
-    max_retries: int
-    error_message: str | None
-    reason: str | None
-    params: dict[str, Any] | None
-    job_version: int | None
-    queue: str
-    priority: int
-    cancel_requested_at: datetime | None
-    retry_of: int | None
-    backfill_id: str | None
-    requested_by: str | None
-    progress: float | None
-    """How much of the attempt is done as it says itself, 0 to 1."""
-    progress_text: str | None
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the run has ended for good."""
-        return self.status in FINAL
-
-    @property
-    def is_running(self) -> bool:
-        """Whether a worker executes it."""
-        return self.status == "IN_PROGRESS"
-
-    @property
-    def wants_cancel(self) -> bool:
-        """Whether somebody asked to end it and it has not ended yet."""
-        return self.cancel_requested_at is not None and not self.is_final
-
-    @property
-    def duration(self) -> timedelta | None:
-        """How long the last attempt took, if it has ended."""
-        if self.claimed_at is None or self.completed_at is None:
-            return None
-        return self.completed_at - self.claimed_at
-
-    def refresh(self) -> Run:
-        """Read the run again."""
-        return self._kit.run(self.id)
-
-    def wait(self, timeout: timedelta | float | None = None) -> Run:
-        """Wait until the run has ended; JobFailed unless it COMPLETED.
-
-        `timeout` in seconds; TimeoutError when it passes first.
-        """
-        return self._kit.wait(self.id, timeout)
-
-    def cancel(self) -> Run:
-        """End the run, or ask its worker to."""
-        return self._kit.cancel(self.id)
-
-    def retry(self) -> Run:
-        """Make a new run of what this one ran."""
-        return self._kit.retry(self.id)
-
-    def attempts(self) -> list[Attempt]:
-        """Return the attempts that have ended."""
-        return self._kit.attempts(self.id)
-
-    def output(self, attempt: int | None = None, after: int = -1) -> Output:
-        """Return what an attempt, the last one by default, printed after a numbered chunk."""
-        return self._kit.output(self.id, attempt, after)
-
-    def cells(self, attempt: int | None = None) -> list[Cell]:
-        """Return the cells of a notebook that an attempt, the last one by default, executes."""
-        return self._kit.cells(self.id, attempt)
-
-    def artifacts(self, attempt: int | None = None) -> list[Artifact]:
-        """Return the files that its attempts left, or one of them."""
-        return self._kit.artifacts(self.id, attempt)
-
-    @property
-    def kept(self) -> Kept | None:
-        """Where its kernel waits after a cell that failed, and until when; None when none does."""
-        return self._kit.runs.kept(self.id) if self.is_running else None
-
-    def attach(self) -> Kernel:
-        """Open the memory of the kernel that is kept of it; on the machine where that is."""
-        from jobkit.attach import attach
-
-        return attach(self)
-
-    def go_on(self, source: str) -> Run:
-        """Let it go on with a corrected cell, as its next attempt; its kernel must be kept."""
-        return self._kit.runs.go_on(self.id, source)
-
-    def let_go(self) -> Run:
-        """End the kernel that is kept of it; it is FAILED then."""
-        return self._kit.runs.let_go(self.id)
-
-    @property
-    def edits(self) -> list[Edit]:
-        """The cells that were corrected while its kernel was kept."""
-        return self._kit.runs.edits(self.id)
-
-    def debug(self, *, interactive: bool | None = None) -> Debugged:
-        """Run here what failed, and stop where it stops: see `jobkit.debugging.debug`."""
-        from jobkit.debugging import debug
-
-        return debug(self, interactive=interactive)
-
-    def expectation(self) -> Expectation:
-        """Return what is usual, the expected end while it runs, and what is unusual about it."""
-        return self._kit.expectation_of(self)
-
-    def result(self) -> Any:
-        """Return the result of the last attempt: JSON, or the DataFrame of `result.parquet`.
-
-        BadInput when it has none.
-        """
-        return self._kit.result(self.id)
-
-    def changes(self, attempt: int | None = None) -> Changes:
-        """Say what changed since its job last worked: what an attempt ran on, and what it told."""
-        return self._kit.changes(self.id, attempt)
-
     def __repr__(self) -> str:
-        why = self.reason or self.error_message
-        return f"<Run {self.id} of {self.job_name}: {self.status}{f', {why}' if why else ''}>"
+        return (
+            f"<Version {self.version}: {self.change} by {cards.plain(self.changed_by)} "
+            f"{text.instant(self.changed_at)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return portraits.of_version(self).html
 
 
 @dataclass(frozen=True)
@@ -367,6 +256,14 @@ class Attempt:
             return None
         return self.finished_at - self.started_at
 
+    def __repr__(self) -> str:
+        took = f" after {text.duration(self.duration)}" if self.duration is not None else ""
+        why = f", {cards.plain(self.error_message)}" if self.error_message else ""
+        return f"<Attempt {self.attempt} of run {self.dispatch_id}: {self.status}{took}{why}>"
+
+    def _repr_html_(self) -> str:
+        return portraits.of_attempt(self).html
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -411,7 +308,11 @@ class Artifact:
         return frames.read(self.name, self.open, rows)
 
     def __repr__(self) -> str:
-        return f"<Artifact {self.name} of run {self.run_id}: {text.size(self.size)}>"
+        name = cards.plain(self.name)
+        return f"<Artifact {name} of run {self.run_id}: {text.size(self.size)}>"
+
+    def _repr_html_(self) -> str:
+        return portraits.of_artifact(self).html
 
 
 @dataclass(frozen=True)
@@ -425,6 +326,14 @@ class Output:
     is_complete: bool
     """Whether the attempt has ended, so that nothing more will come."""
     omitted_bytes: int = 0
+
+    def __repr__(self) -> str:
+        end = "" if self.is_complete else ", more may come"
+        size = text.size(len(self.text.encode("utf-8", "replace")))
+        return f"<Output of attempt {self.attempt}: {size}{end}>"
+
+    def _repr_html_(self) -> str:
+        return portraits.of_output(self).html
 
 
 @dataclass(frozen=True)
@@ -444,6 +353,18 @@ class Worker:
     slots: int
     version: str
 
+    @property
+    def name(self) -> str:
+        """Its name: its identity without what makes that its own."""
+        return worker_name(self.worker_id)
+
+    def __repr__(self) -> str:
+        queues, slots = ", ".join(self.queues), f"{self.slots} slot{'s' * (self.slots != 1)}"
+        return f"<Worker {self.worker_id}: {self.status}, {slots}, queues {queues}>"
+
+    def _repr_html_(self) -> str:
+        return portraits.of_worker(self).html
+
 
 @dataclass(frozen=True)
 class Backfill:
@@ -455,6 +376,13 @@ class Backfill:
     """The ids of those runs; none in a dry run."""
     skipped: list[datetime]
     """Slots that have a successful or an unfinished run."""
+
+    def __repr__(self) -> str:
+        made = f"{len(self.runs)} made" if self.runs else "none made"
+        return f"<Backfill of {len(self.slots)} slots: {made}, {len(self.skipped)} skipped>"
+
+    def _repr_html_(self) -> str:
+        return portraits.of_backfill(self).html
 
 
 @dataclass(frozen=True)
@@ -470,12 +398,19 @@ class Stats:
     active_jobs: int
     workers_by_status: dict[str, int]
 
+    def __repr__(self) -> str:
+        counted = ", ".join(f"{n} {word}" for word, n in sorted(self.runs_by_status.items()))
+        return f"<Stats since {text.instant(self.since)}: {counted or 'no runs'}>"
+
+    def _repr_html_(self) -> str:
+        return portraits.of_stats(self).html
+
 
 def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str, timing: tuple[str, str]) -> Job:
     """Picture a row of `scheduled_jobs`."""
     return Job(
         kit,
-        **_own_fields(Job, row)
+        **own_fields(Job, row)
         | {"params": row.params or {}, "next_run": row.next_run if row.is_active else None}
         | {"tags": row.tags or [], "signature": row.signature or []},
         args=args,
@@ -488,27 +423,21 @@ def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str, timing: tuple[
     )
 
 
-def run_of(kit: Kit, row: Any, job_name: str | None = None) -> Run:
-    """Picture a row of `job_dispatch`, which has its job's name unless that is given."""
-    name = job_name or row.job_name or f"(job {row.job_id})"
-    return Run(kit, **_own_fields(Run, row) | {"job_name": name})
-
-
 def attempt_of(row: Any) -> Attempt:
     """Picture a row of `job_execution_logs`."""
-    return Attempt(**_own_fields(Attempt, row))
+    return Attempt(**own_fields(Attempt, row))
 
 
 def artifact_of(kit: Kit, row: Any) -> Artifact:
     """Picture a row of `job_artifacts`."""
     return Artifact(
-        kit, **_own_fields(Artifact, row) | {"run_id": row.dispatch_id, "size": row.size_bytes}
+        kit, **own_fields(Artifact, row) | {"run_id": row.dispatch_id, "size": row.size_bytes}
     )
 
 
 def kept_of(row: Any) -> Kept:
     """Picture a row of `kept_kernels` whose kernel waits."""
-    return Kept(**_own_fields(Kept, row) | {"run_id": row.dispatch_id})
+    return Kept(**own_fields(Kept, row) | {"run_id": row.dispatch_id})
 
 
 def edit_of(row: Any) -> Edit:
@@ -526,12 +455,12 @@ def edit_of(row: Any) -> Edit:
 
 def worker_of(row: Any) -> Worker:
     """Picture a row of `worker_registration`."""
-    return Worker(**_own_fields(Worker, row) | {"queues": row.queues.split(",")})
+    return Worker(**own_fields(Worker, row) | {"queues": row.queues.split(",")})
 
 
 def version_of(row: Any) -> Version:
     """Picture a row of `job_versions`."""
-    return Version(**_own_fields(Version, row))
+    return Version(**own_fields(Version, row))
 
 
 def _duration(seconds: float | None) -> timedelta | None:

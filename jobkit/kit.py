@@ -8,19 +8,22 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jobkit import artifacts, definition, migrations, settings, text, verify
+from jobkit import artifacts, definition, migrations, portraits, settings, text, verify
 from jobkit.analytics.rollups import ROLLUPS
 from jobkit.archive import Archive
 from jobkit.artifacts import Store
-from jobkit.cells import Cell
+from jobkit.cards import Card
+from jobkit.cells import Cell, read_cells, usual_seconds
 from jobkit.clock import SystemClock
 from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
 from jobkit.health import Health
-from jobkit.listings import Board, Jobs, Runs, Searching, Tokens, Users, Workers, author
+from jobkit.listings import Board, Jobs, Runs, Searching, Tokens, Traces, Users, Workers, author
 from jobkit.listings.jobs import upcoming
+from jobkit.listings.overview import numbers
+from jobkit.lookout import Awaiting
 from jobkit.settings import Settings
 from jobkit.store import definitions, duties, history, workers
 from jobkit.verify import Finding
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
+
+
+MOST_EARLIER = 10
+MOST_REMEMBERED = 100
 
 
 def connect(url: str | None = None, *, source: str = "python", **overrides: Any) -> Kit:
@@ -71,6 +78,7 @@ class Kit:
         self.settings = chosen
         self.clock = database.clock
         self.url = database.name
+        self._usual_cells: dict[int, dict[str, float]] = {}
         self.source = source
         self._author: str | None = None
         self._origin: Kit | None = None
@@ -104,8 +112,18 @@ class Kit:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def card(self) -> Card:
+        """Return what is seen of the database at the first glance."""
+        try:
+            return portraits.of_kit(self.url, numbers(self), self.settings.timezone)
+        except JobkitError:
+            return portraits.of_kit(self.url, None, self.settings.timezone)
+
     def __repr__(self) -> str:
-        return f"<Kit on {self.url}>"
+        return self.card().text
+
+    def _repr_html_(self) -> str:
+        return self.card().html
 
     def check(self) -> None:
         """Ask the database for an answer; DatabaseUnavailable when there is none."""
@@ -163,6 +181,23 @@ class Kit:
         Besides the keywords of `add_job`: `target` and `args`.
         """
         return self.jobs.edit(name, **given)
+
+    def notebook(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        pin: bool = False,
+        **given: Any,
+    ) -> Job:
+        """Make a notebook a job, or make the job that it is be as given; the same makes no version.
+
+        It is run as the file is at that time, and its hash is recorded; `pin`: as it is now. The
+        name is the file's if not given. `keep`: of how many runs the executed notebooks are kept;
+        `cell_timeout`: how long one cell may take. All else as `add_job` has it. Parameters may say
+        their slot: `params={"week": "{{ scheduled_for:%G-W%V }}"}`.
+        """
+        return self.jobs.notebook(path, name=name, pin=pin, **given)
 
     def pause(self, name: str) -> Job:
         """Stop a schedule: its slots pass without a row until it is resumed."""
@@ -228,6 +263,16 @@ class Kit:
         """The runs: `kit.runs(job=..., status=..., since="7d", limit=50)` lists some."""
         return Runs(self)
 
+    @property
+    def traces(self) -> Traces:
+        """What runs left, by their number: attempts, output, files, results."""
+        return Traces(self)
+
+    @cached_property
+    def awaiting(self) -> Awaiting:
+        """Who awaits a run."""
+        return Awaiting(self)
+
     def run(self, run_id: int) -> Run:
         """Return one run; NotFound otherwise."""
         return self.runs[run_id]
@@ -242,38 +287,49 @@ class Kit:
 
     def attempts(self, run_id: int) -> list[Attempt]:
         """Return the attempts of a run that have ended."""
-        return self.runs.attempts(run_id)
+        return self.traces.attempts(run_id)
 
     def output(self, run_id: int, attempt: int | None = None, after: int = -1) -> Output:
         """Return what an attempt, the last one by default, printed after a numbered chunk."""
-        return self.runs.output(run_id, attempt, after)
+        return self.traces.output(run_id, attempt, after)
 
     def cells(self, run_id: int, attempt: int | None = None) -> list[Cell]:
         """Return the cells of a notebook that an attempt, the last one by default, executes."""
-        return self.runs.cells(run_id, attempt)
+        return self.traces.cells(run_id, attempt)
+
+    def usual_cells(self, job_id: int, before: int) -> dict[str, float]:
+        """Return how many seconds cells took in runs that succeeded before a run, by their code."""
+        if (known := self._usual_cells.get(before)) is None:
+            with self.database.read() as connection:
+                earlier = history.cells_before(connection, job_id, before, limit=MOST_EARLIER)
+            known = usual_seconds(read_cells(chunks, has_ended=True) for chunks in earlier)
+            self._usual_cells[before] = known  # what came before a run does not change
+            while len(self._usual_cells) > MOST_REMEMBERED:
+                self._usual_cells.pop(next(iter(self._usual_cells)))
+        return known
 
     def artifacts(self, run_id: int, attempt: int | None = None) -> list[Artifact]:
         """Return the files that a run's attempts left, or one of them; NotFound without the run."""
-        return self.runs.artifacts(run_id, attempt)
+        return self.traces.artifacts(run_id, attempt)
 
     def artifact(self, run_id: int, name: str, attempt: int | None = None) -> Artifact:
         """Return a file that an attempt left, by default the last one that left it; NotFound."""
-        return self.runs.artifact(run_id, name, attempt)
+        return self.traces.artifact(run_id, name, attempt)
 
     def result(self, run_id: int) -> Any:
         """Return the result of a run's last attempt: JSON, or a DataFrame of `result.parquet`.
 
         BadInput when it has none.
         """
-        return self.runs.result(run_id)
+        return self.traces.result(run_id)
 
     def packages(self, sha256: str) -> dict[str, str]:
         """Return the versions, by name, that a hash in a provenance stands for; NotFound."""
-        return self.runs.packages(sha256)
+        return self.traces.packages(sha256)
 
     def changes(self, run_id: int, attempt: int | None = None) -> Changes:
         """Say what changed since the job last worked before an attempt, by default the last one."""
-        return self.runs.changes(run_id, attempt)
+        return self.traces.changes(run_id, attempt)
 
     @property
     def search(self) -> Searching:
@@ -285,9 +341,14 @@ class Kit:
         """Jobs and runs at a glance, with as few rows as that takes."""
         return Board(self)
 
-    def wait(self, run_id: int, timeout: timedelta | float | None = None) -> Run:
-        """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late."""
-        return self.runs.wait(run_id, timeout)
+    def wait(
+        self, run_id: int, timeout: timedelta | float | str | None = None, *, live: bool = True
+    ) -> Run:
+        """Wait until a run has ended; JobFailed unless it COMPLETED, TimeoutError if it is late.
+
+        In a notebook a card shows how it stands, unless `live=False`.
+        """
+        return self.runs.wait(run_id, timeout, live=live)
 
     def cancel(self, run_id: int) -> Run:
         """End a run that waits, or ask its worker to end it."""

@@ -73,6 +73,11 @@ def _clean_up(connection: Connection, now: datetime, settings: Settings) -> Done
     return Done(is_full, cleaned)
 
 
+def _keep_last(connection: Connection, now: datetime, settings: Settings) -> Done:
+    cleaned = history.keep_last(connection)
+    return Done(len(cleaned.urls) >= history.CLEANUP_BATCH, cleaned)
+
+
 def _archive(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done(archives=settings.archive_url is not None)
 
@@ -90,6 +95,7 @@ DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
     "clean up": Duty(timedelta(hours=1), _clean_up),
+    "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),
     "archive": Duty(timedelta(hours=6), _archive),
 }

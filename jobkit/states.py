@@ -68,6 +68,11 @@ class Ending:
         return self.run["status"] in FINAL
 
 
+def worker_name(worker_id: str) -> str:
+    """Return a worker's name: its identity without what makes that its own."""
+    return worker_id.rpartition("-")[0] or worker_id
+
+
 def retry_delay(base: timedelta, failures: int, rng: random.Random) -> timedelta:
     """Return the wait before the next try after the n-th failure: doubled each time, never less.
 
@@ -78,9 +83,10 @@ def retry_delay(base: timedelta, failures: int, rng: random.Random) -> timedelta
     return timedelta(seconds=seconds * (1 + rng.random() / 10))
 
 
-def succeed(now: datetime) -> Ending:
-    """The script ended with exit code 0, whatever was wished meanwhile."""
-    return Ending(_final("COMPLETED", now), _attempt("SUCCESS"))
+def succeed(now: datetime, reason: str = "") -> Ending:
+    """The script ended with exit code 0, whatever was wished meanwhile; for a reason if early."""
+    said = {"reason": reason} if reason else {}
+    return Ending(_final("COMPLETED", now) | said, _attempt("SUCCESS"))
 
 
 def fail(run: Tried, now: datetime, rng: random.Random, *, error: str) -> Ending:

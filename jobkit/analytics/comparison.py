@@ -15,12 +15,19 @@ from sqlalchemy.engine import Connection
 
 from jobkit.analytics.changes import Change, Ran, corrections, differences
 from jobkit.analytics.window import literal
+from jobkit.cards import LONGEST_LINE, MOST_BYTES, plain
 from jobkit.errors import BadInput, NotFound
 from jobkit.store import definitions, history, keepsakes
 from jobkit.text import duration
 
 if TYPE_CHECKING:
     from jobkit.analytics.log import Log
+
+
+MOST = 30
+"""So many differences are shown in a notebook."""
+SHOWN_LINES = (100, 30, 10, 0)
+"""How many lines of a script's difference: fewer where they are long."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +74,29 @@ class Changes:
         return "\n".join([f"Changed {self.since}:", *(f"  {line}" for line in listed)])
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{_item(change)}</li>" for change in self.found)
-        if self.worked_at is None:
+        for lines in SHOWN_LINES:
+            items = "".join(f"<li>{_item(change, lines)}</li>" for change in self.found[:MOST])
             listed = f"<ul>{items}</ul>" if items else ""
-            return f"<p>Run {self.run_id}: {escape(self.since)}</p>{listed}"
-        body = f"<ul>{items}</ul>" if items else "<p>Nothing that was recorded.</p>"
-        return f"<p>Changed {escape(self.since)}:</p>{body}"
+            if self.worked_at is None:
+                made = f"<p>Run {self.run_id}: {escape(self.since)}</p>{listed}"
+            else:
+                body = listed or "<p>Nothing that was recorded.</p>"
+                made = f"<p>Changed {escape(self.since)}:</p>{body}"
+            if len(made.encode("utf-8", "replace")) < MOST_BYTES:
+                break
+        return made
 
 
-def _item(change: Change) -> str:
-    words = escape(change.words)
-    if not change.diff:
+def _item(change: Change, lines: int) -> str:
+    words = escape(plain(change.words))
+    diff = change.diff.splitlines()
+    if not diff or not lines:
         return words
-    return f"<details><summary>{words}</summary><pre>{escape(change.diff)}</pre></details>"
+    left = len(diff) - lines
+    shown = [plain(line, LONGEST_LINE) for line in diff[:lines]]
+    shown += [f"and {left} lines more"] if left > 0 else []
+    joined = escape("\n".join(shown))
+    return f"<details><summary>{words}</summary><pre>{joined}</pre></details>"
 
 
 def compare(

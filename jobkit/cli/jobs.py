@@ -61,6 +61,8 @@ def add(
     secret: o.Secrets = None,
     isolation: o.Isolation = None,
     keep_kernel: o.KeepKernel = None,
+    cell_timeout: o.CellTimeout = None,
+    keep: o.Keep = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Add a job; without a schedule it runs on demand."""
@@ -107,6 +109,8 @@ def edit(
     secret: o.Secrets = None,
     isolation: o.Isolation = None,
     keep_kernel: o.KeepKernel = None,
+    cell_timeout: o.CellTimeout = None,
+    keep: o.Keep = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Change a job: what is not given stays; a changed schedule starts from now."""

@@ -82,6 +82,10 @@ EnvVars = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="K=V", help="A variable of its environment. Repeatable."),
 ]
+CellTimeout = _option("--cell-timeout", "D", "A cell of a notebook is ended after so long.")
+Keep = Annotated[
+    int | None, typer.Option("--keep", metavar="N", help="Keep files of the last N runs only.")
+]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", metavar="T", help="A word to find it by. Repeatable.")
 ]

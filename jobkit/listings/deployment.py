@@ -48,7 +48,7 @@ def wanted(
     A schedule that is the job's already keeps where it stands.
     """
     columns: dict[str, Any] = {name: _default(name) for name in DEFINITION if name not in _KEPT}
-    columns |= {"script_path": definition.name_column(target)}
+    columns |= {"script_path": target}
     columns |= {"max_retries": settings.max_retry_attempts, **definition.other_columns(given)}
     try:
         timing = definition.schedule_columns(given, settings, now)

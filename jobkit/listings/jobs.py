@@ -2,56 +2,146 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import definition, parameters
-from jobkit.errors import BadInput, CannotStart, Conflict
+from jobkit import definition, parameters, portraits
+from jobkit.cards import Card
+from jobkit.errors import BadInput, CannotStart, Conflict, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
 from jobkit.expectation import Expectation
 from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
 from jobkit.listings import author, deployment
 from jobkit.listings.deployment import Deployment
-from jobkit.store import definitions, paging, requests, successes
+from jobkit.listings.listing import Listing
+from jobkit.store import definitions, history, paging, requests, successes
 from jobkit.store.definitions import schedule_of
 from jobkit.wakeups import notify
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
     from jobkit.analytics.filling import Filled
     from jobkit.kit import Kit
 
 MOST_BACKFILLED = 10_000
+SHOWN_SLOTS = 5
+
+
+class JobList(Listing[Job]):
+    """Jobs as they were when they were asked for, by name."""
+
+    handle = Job
+
+    def card(self) -> Card:
+        return portraits.of_jobs(self)
 
 
 class Jobs:
-    """The jobs of a database: iterate, count, take one by its name, add one."""
+    """The jobs of a database, by name.
+
+    `kit.jobs.load` and `kit.jobs["load"]` are one of them, `kit.jobs[:5]` the first;
+    `kit.jobs(tag="sales", queue="gpu", active=True)` lists some.
+    """
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    def __iter__(self) -> Iterator[Job]:
+    def __call__(
+        self, *, tag: str | None = None, queue: str | None = None, active: bool | None = None
+    ) -> JobList:
+        """Return the jobs that have a tag, are of a queue, are active or paused."""
         with self._kit.database.read() as connection:
             rows = definitions.listed(connection)
-        return iter([self._job(row) for row in rows])
+        jobs = [self._job(row) for row in rows]
+        return JobList(
+            job
+            for job in jobs
+            if (tag is None or tag in job.tags)
+            and queue in (None, job.queue)
+            and active in (None, job.is_active)
+        )
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self())
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __getitem__(self, name: str) -> Job:
         with self._kit.database.read() as connection:
-            return self._job(definitions.by_name(connection, name))
+            return len(definitions.names(connection))
+
+    @overload
+    def __getitem__(self, asked: str) -> Job: ...
+    @overload
+    def __getitem__(self, asked: slice) -> JobList: ...
+    def __getitem__(self, asked: str | slice) -> Job | JobList:
+        """Return a job by its name, or a slice of all; NotFound without such a job."""
+        if isinstance(asked, slice):
+            return JobList(list(self())[asked])
+        with self._kit.database.read() as connection:
+            return self._job(definitions.by_name(connection, asked))
+
+    def __getattr__(self, name: str) -> Job:
+        if name.startswith("_"):  # what Python and IPython ask of everything
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except NotFound as error:
+            raise AttributeError(str(error)) from None
+
+    def __dir__(self) -> list[str]:
+        with suppress(JobkitError):
+            named = [name for name in self._ipython_key_completions_() if name.isidentifier()]
+            return [*super().__dir__(), *named]
+        return list(super().__dir__())
+
+    def _ipython_key_completions_(self) -> list[str]:
+        with self._kit.database.read() as connection:
+            return definitions.names(connection)
 
     def __contains__(self, name: object) -> bool:
         return any(job.name == name for job in self)
 
+    @property
+    def df(self) -> DataFrame:
+        """The jobs as a polars DataFrame, a row for each; documents are JSON text."""
+        return self().df
+
     def __repr__(self) -> str:
-        return f"<{len(self)} jobs: {', '.join(job.name for job in self)}>"
+        try:
+            return repr(self())
+        except JobkitError:
+            return f"<Jobs on {self._kit.url}>"
+
+    def _repr_html_(self) -> str | None:
+        try:
+            return self()._repr_html_()
+        except JobkitError:
+            return None
+
+    def card(self, job: Job) -> Card:
+        """Return what is shown of a job; without a database, as it was when it was read."""
+        try:
+            with self._kit.database.read() as connection:
+                usual = successes.usual(connection, job.id)
+                made = definitions.version(connection, job.id, job.version)
+                rows = history.listed(connection, job_ids=[job.id], limit=portraits.SHOWN_RUNS)
+            last = [run_of(self._kit, row) for row in rows]
+            slots = self.next(job.name, SHOWN_SLOTS) if job.is_active else []
+        except JobkitError as error:
+            notes = [f"As it was when it was read. {error.message}"]
+            upcoming = [job.next_run] if job.next_run is not None else []
+            return portraits.of_job(job, upcoming, [], None, None, notes)
+        version = None if made is None else version_of(made)
+        return portraits.of_job(job, slots, last, usual, version)
 
     def page(
         self,
@@ -135,6 +225,7 @@ class Jobs:
             return Deployment("created", self.add(name, target, **given), "")
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name, lock=True)
+            target = self._checked_target(target, given)
             columns = deployment.wanted(target, given, settings, now, job)
             columns |= _checked_params({**columns, "name": name})
             values = deployment.changes(columns, job)
@@ -144,6 +235,14 @@ class Jobs:
             values["defined_in"] = given.get("defined_in")
             changed = self._change(connection, job, values, "edited")
         return Deployment("changed", self._job(changed), said)
+
+    def notebook(self, path: str, *, name: str | None, pin: bool, **given: Any) -> Job:
+        """Make a notebook a job; `Kit.notebook` says how."""
+        if "source" in given or "kind" in given:
+            raise BadInput("A notebook says itself what it is.", "Leave source= and kind= out.")
+        if pin:
+            given["source"] = _pinned(path, self._kit.settings.script_roots)
+        return self.deploy(name or PurePath(path).stem, path, kind="notebook", **given).job
 
     def pause(self, name: str) -> Job:
         """Stop a schedule: its slots pass without a row until it is resumed."""
@@ -348,3 +447,22 @@ def between(schedule: Any, start: datetime, end: datetime) -> list[datetime]:
             f"That range holds more than {MOST_BACKFILLED} slots.", "Fill it in shorter ranges."
         )
     return slots
+
+
+def _pinned(path: str, roots: Sequence[Path]) -> str:
+    """Read a notebook that a job is to carry: one of this folder, or of a script root."""
+    places = [Path(path).expanduser(), *(root.expanduser() / path for root in roots)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise BadInput(f"There is no notebook {path}.", "Name a file of this folder.")
+    try:
+        read = found.read_text("utf-8")
+        document = json.loads(read)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be pinned: {error}.", "Name a notebook.") from None
+    if not isinstance(document, dict) or "nbformat" not in document:
+        raise BadInput(f"{path} is no notebook.", "Name one.")
+    for cell in document.get("cells", ()):  # what it showed last is no part of what it does
+        if cell.get("cell_type") == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    return json.dumps(document, ensure_ascii=False, indent=1)

@@ -2,26 +2,98 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, overload
 
+from jobkit import portraits
+from jobkit.cards import Card
+from jobkit.errors import BadInput, JobkitError, NotFound
 from jobkit.handles import Worker, worker_of
+from jobkit.listings.listing import Listing
+from jobkit.states import WORKER_STATUSES
 from jobkit.store import workers
 from jobkit.wakeups import notify
 
 if TYPE_CHECKING:
+    from polars import DataFrame
+
     from jobkit.kit import Kit
 
 
+class WorkerList(Listing[Worker]):
+    """Workers as they were when they were asked for, those online first."""
+
+    handle = Worker
+
+    def card(self) -> Card:
+        return portraits.of_workers(self)
+
+
 class Workers:
-    """The workers of a database: call it to list them."""
+    """The workers of a database, those online first.
+
+    `kit.workers(queue="gpu", status="IDLE")` lists some; `kit.workers["box-1"]` is the newest of
+    that name, or the one of that identity.
+    """
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
 
-    def __call__(self) -> list[Worker]:
-        """Return all workers, those online first."""
+    def __call__(self, *, queue: str | None = None, status: str | None = None) -> WorkerList:
+        """Return the workers, those online first; that serve a queue, or stand in a status."""
+        if status is not None and status.upper() not in WORKER_STATUSES:
+            raise BadInput(f"{status!r} is no status.", f"Use: {', '.join(WORKER_STATUSES)}.")
         with self._kit.database.read() as connection:
-            return [worker_of(row) for row in workers.listed(connection)]
+            found = [worker_of(row) for row in workers.listed(connection)]
+        return WorkerList(
+            worker
+            for worker in found
+            if (queue is None or queue in worker.queues)
+            and (status is None or status.upper() == worker.status)
+        )
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self())
+
+    def __len__(self) -> int:
+        return len(self())
+
+    @overload
+    def __getitem__(self, asked: str) -> Worker: ...
+    @overload
+    def __getitem__(self, asked: slice) -> WorkerList: ...
+    def __getitem__(self, asked: str | slice) -> Worker | WorkerList:
+        """Return a worker by its name or identity, or a slice; NotFound without such a worker."""
+        found = self()
+        if isinstance(asked, slice):
+            return WorkerList(list(found)[asked])
+        for worker in found:
+            if asked in (worker.worker_id, worker.name):
+                return worker
+        near = get_close_matches(asked, {worker.name for worker in found}, n=1)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
+        raise NotFound(f"There is no worker {asked!r}.", f"{meant}See them all: kit.workers")
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [worker.worker_id for worker in self]
+
+    @property
+    def df(self) -> DataFrame:
+        """The workers as a polars DataFrame, a row for each."""
+        return self().df
+
+    def __repr__(self) -> str:
+        try:
+            return repr(self())
+        except JobkitError:
+            return f"<Workers on {self._kit.url}>"
+
+    def _repr_html_(self) -> str | None:
+        try:
+            return self()._repr_html_()
+        except JobkitError:
+            return None
 
     def drain(self, name: str) -> int:
         """Ask workers, by name or identity, to finish their runs and end; returns how many."""

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jobkit import placeholders
 from jobkit.errors import BadInput
 from jobkit.text import parse_duration
 
@@ -71,7 +72,10 @@ def check(
             f"{job} takes: {', '.join(words(entry) for entry in signature)}.",
         )
     known = {entry["name"]: entry for entry in signature}
-    return {name: _value(known[name], value) for name, value in given.items()}
+    return {
+        name: value if placeholders.are_in(value) else _value(known[name], value)
+        for name, value in given.items()
+    }
 
 
 def problems(
@@ -90,6 +94,8 @@ def problems(
             found[name] = f"There is no parameter {name!r}" + (
                 f"; did you mean {near[0]!r}?" if near else "."
             )
+            continue
+        if placeholders.are_in(value):  # it becomes what it stands for when the run starts
             continue
         try:
             _value(known[name], value)

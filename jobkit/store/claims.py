@@ -56,6 +56,8 @@ class Result:
     error: str = ""
     measures: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of the attempt: cpu_seconds, max_rss_bytes, log_output, metrics ..."""
+    reason: str = ""
+    """Why it ended well before its end, if it did."""
 
     @property
     def succeeded(self) -> bool:
@@ -297,7 +299,11 @@ def finish(
     Returns the (run, attempt) pairs that this caller recorded: no repeat, no stale worker's.
     """
     once = {_fence_of(it): (it, result) for it, result in done}
-    ended = [(it, result, states.succeed(now)) for it, result in once.values() if result.succeeded]
+    ended = [
+        (it, result, states.succeed(now, result.reason))
+        for it, result in once.values()
+        if result.succeeded
+    ]
     others = {fence: known for fence, known in once.items() if not known[1].succeeded}
     ended += [
         (*ours, _ending(run, ours[1], now, rng))

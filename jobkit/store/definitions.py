@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from types import SimpleNamespace
 from typing import Any
 
@@ -181,8 +182,16 @@ def by_name(connection: Connection, name: str, *, lock: bool = False) -> Row[Any
     """Return the row of a job that is not deleted; NotFound otherwise."""
     found: list[Row[Any]] = (_NAMED_LOCKED if lock else _NAMED).rows(connection, {"of": name})
     if not found:
-        raise NotFound(f"There is no job named {name!r}.", "See them all: jobkit job list")
+        near = get_close_matches(str(name), names(connection), n=3)
+        meant = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+        raise NotFound(f"There is no job named {name!r}.", f"{meant}See them all: jobkit job list")
     return found[0]
+
+
+def names(connection: Connection) -> list[str]:
+    """Return the names of all jobs that are not deleted, in their order."""
+    statement = sa.select(jobs.c.name).where(jobs.c.deleted_at.is_(None)).order_by(jobs.c.name)
+    return list(connection.scalars(statement))
 
 
 _WITH_NAME = sa.select(jobs).where(jobs.c.name == sa.bindparam("of"), jobs.c.deleted_at.is_(None))
@@ -200,6 +209,14 @@ def history(connection: Connection, job_id: int) -> Sequence[Row[Any]]:
     """Return a job's versions, the newest first."""
     statement = sa.select(versions).where(versions.c.job_id == job_id)
     return connection.execute(statement.order_by(versions.c.version.desc())).all()
+
+
+def version(connection: Connection, job_id: int, number: int) -> Row[Any] | None:
+    """Return a version of a job, deleted or not."""
+    statement = sa.select(versions)
+    return connection.execute(
+        statement.where(versions.c.job_id == job_id, versions.c.version == number)
+    ).one_or_none()
 
 
 def all_versions(

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from jobkit.db import Prepared
+from jobkit.db import OneOf, Prepared
 from jobkit.errors import NotFound
 from jobkit.models import attempts, jobs, output, runs, workers
 from jobkit.states import FINAL
@@ -18,6 +18,7 @@ from jobkit.store import keepsakes, snapshots
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
 CLEANUP_BATCH = 500
+TAIL_CHUNKS = 50
 
 
 def with_names() -> sa.Select[Any]:
@@ -41,15 +42,22 @@ _RUN = Prepared(with_names().where(runs.c.id == sa.bindparam("of")))
 def listed(
     connection: Connection,
     *,
-    job_id: int | None = None,
+    job_ids: Sequence[int] | None = None,
     statuses: Sequence[str] = (),
     since: datetime | None = None,
     limit: int = 50,
+    offset: int = 0,
+    before: int | None = None,
 ) -> Sequence[Row[Any]]:
-    """Return runs, the newest first."""
-    statement = with_names().limit(limit)
-    if job_id is not None:
-        statement = statement.where(runs.c.job_id == job_id)
+    """Return runs, the newest first, without the first `offset` of them.
+
+    `job_ids`: of these jobs; `before`: with a lower id.
+    """
+    statement = with_names().limit(limit).offset(offset)
+    if job_ids is not None:
+        statement = statement.where(runs.c.job_id.in_(job_ids))
+    if before is not None:
+        statement = statement.where(runs.c.id < before)
     if statuses:
         statement = statement.where(runs.c.status.in_(statuses))
     if since is not None:
@@ -57,6 +65,20 @@ def listed(
         statement = statement.where(runs.c.created_at >= since).order_by(runs.c.created_at.desc())
     statement = statement.order_by(runs.c.id.desc())
     return connection.execute(statement).all()
+
+
+_AMONG = Prepared(with_names().where(OneOf(runs.c.id, "of")))
+_ENDED = Prepared(with_names().where(OneOf(runs.c.id, "of"), runs.c.completed_at.is_not(None)))
+
+
+def among(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    """Return these runs, as far as they are there."""
+    return _AMONG.rows(connection, {"of": list(ids)})
+
+
+def ended_among(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    """Return those of these runs that have ended."""
+    return [row for row in _ENDED.rows(connection, {"of": list(ids)}) if row.status in FINAL]
 
 
 def latest_of_each(connection: Connection, job_ids: Sequence[int]) -> dict[int, Row[Any]]:
@@ -120,6 +142,63 @@ def output_of(
         .order_by(output.c.seq)
     )
     return connection.execute(statement).all()
+
+
+def cells_before(
+    connection: Connection, job_id: int, before: int, *, limit: int
+) -> list[list[tuple[datetime, str]]]:
+    """Return the events of cells of the last runs of a job that succeeded before a run."""
+    succeeded = (
+        sa.select(runs.c.id, runs.c.attempt, runs.c.created_at)
+        .where(runs.c.job_id == job_id, runs.c.id < before, runs.c.status == "COMPLETED")
+        .order_by(runs.c.id.desc())
+        .limit(limit)
+    )
+    return [
+        [
+            (chunk.at, chunk.text)
+            for chunk in output_of(connection, run_, run_.attempt, after=-1, stream="cell")
+        ]
+        for run_ in connection.execute(succeeded).all()
+    ]
+
+
+def tail_of(connection: Connection, run_: Row[Any], attempt: int, most: int) -> str:
+    """Return about the last `most` characters that an attempt printed, of its last 50 chunks."""
+    length = sa.func.length(output.c.text)
+    end = sa.case(
+        (length > most, sa.func.substr(output.c.text, length - most + 1)), else_=output.c.text
+    )
+    statement = (
+        sa.select(end)
+        .where(
+            output.c.dispatch_id == run_.id,
+            output.c.attempt == attempt,
+            output.c.stream == "output",
+            output.c.claimed_at >= run_.created_at,
+        )
+        .order_by(output.c.seq.desc())
+        .limit(TAIL_CHUNKS)
+    )
+    found = ""
+    for text in connection.scalars(statement):
+        found = text + found
+        if len(found) >= most:
+            break
+    return found[-most:]
+
+
+def waiting_counts(connection: Connection, now: datetime, late: timedelta) -> tuple[int, int, int]:
+    """Return how many runs are in progress, how many are due, and of those how many are late."""
+    due = sa.and_(runs.c.status == PENDING, runs.c.available_at <= now)
+    is_late = sa.and_(due, runs.c.available_at < now - late)
+    columns = [
+        sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+        for condition in (runs.c.status == IN_PROGRESS, due, is_late)
+    ]
+    unfinished = runs.c.status.in_((PENDING, IN_PROGRESS))
+    running, waits, behind = connection.execute(sa.select(*columns).where(unfinished)).one()
+    return int(running), int(waits), int(behind)
 
 
 def counts(connection: Connection, since: datetime) -> dict[str, int]:
@@ -194,6 +273,11 @@ def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Clean
         connection.execute(attempts.delete().where(attempts.c.dispatch_id.in_(ids)))
         connection.execute(runs.delete().where(runs.c.id.in_(ids)))
     return Cleaned(tuple(ids), tuple(urls))
+
+
+def keep_last(connection: Connection) -> Cleaned:
+    """Delete the rows of artifacts that their jobs keep of fewer runs; the runs stay."""
+    return Cleaned((), tuple(keepsakes.forget_beyond(connection, CLEANUP_BATCH)))
 
 
 def clean_up_artifacts(connection: Connection, now: datetime, *, keep: timedelta) -> Cleaned:

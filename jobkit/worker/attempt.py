@@ -17,12 +17,15 @@ from jobkit.executors.process import Child, Outcome
 from jobkit.expectation import Expectation
 from jobkit.settings import Settings
 from jobkit.store.claims import Claim, Result
-from jobkit.text import size
+from jobkit.text import duration, size
 from jobkit.worker.output import Output, WriteOutput
 from jobkit.worker.paused import Paused
 from jobkit.worker.spool import Report
 from jobkit.worker.workshop import Prepared, Workshop, keeps_kernel
 
+CELL = "cell_timeout_seconds"
+CELL_TIMED_OUT = 124
+"""With which a runner of notebooks ends when a cell took too long, as `timeout` does."""
 UNKNOWN_TIMEOUT = timedelta(days=1)
 """Of an `auto` timeout while nothing is known: long enough to learn, and no attempt is for ever."""
 
@@ -246,6 +249,7 @@ class Attempt:
             exit_code=outcome.exit_code,
             error=self._explain(outcome),
             measures=measures,
+            reason=self._output.stopped,
         )
 
     def _explain(self, outcome: Outcome) -> str:
@@ -264,6 +268,8 @@ class Attempt:
             return f"ended at its timeout of {self._timeout.total_seconds():g} s{why}"
         if outcome.signal:
             return f"ended by signal {outcome.signal}"
+        if outcome.exit_code == CELL_TIMED_OUT and (limit := self._order.definition.get(CELL)):
+            return f"a cell took longer than {duration(limit)}"
         return f"exit code {outcome.exit_code}"
 
     def _report(self, started_at: datetime, ended_by: str, **more: Any) -> Report:

@@ -22,6 +22,26 @@ EVENTS_PER_SECOND = 4.0
 KEPT_BYTES = 1 << 20  # of streams that a notebook keeps for a cell
 
 
+class CellTimedOut(Exception):
+    """A cell took longer than it may; `exit_code` is what this process shall end with."""
+
+    exit_code = 124
+
+    def __init__(self, index: int, seconds: float) -> None:
+        super().__init__(f"cell {index + 1} was interrupted: it took longer than {seconds:g} s")
+
+
+def cell_timeout() -> float | None:
+    """Return how many seconds a cell may take, as the run's worker says it."""
+    said = os.environ.get("JOBKIT_CELL_TIMEOUT")
+    return float(said) if said else None
+
+
+def is_stop(name: str) -> bool:
+    """Say whether an exception of this name ends a notebook early and well: `jobkit.stop()`."""
+    return name == "StopRun"
+
+
 class Narrator:
     """Writes to the descriptors of the process; any thread may call it.
 

@@ -19,7 +19,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from traitlets import Any as AnyTrait
 
-from jobkit.executors.runners.cells import KEPT_BYTES, Narrator
+from jobkit.executors.runners.cells import (
+    KEPT_BYTES,
+    CellTimedOut,
+    Narrator,
+    cell_timeout,
+    is_stop,
+)
 from jobkit.executors.runners.document import (
     BadNotebook,
     Document,
@@ -32,6 +38,8 @@ from jobkit.executors.runners.keeping import KEEP, Keeping
 LOOK_SECONDS = 0.1
 START_SECONDS = 60
 PRIVATE_KERNEL = Path(__file__).with_name("private_kernel.py")
+INTERRUPT_SECONDS = 5
+"""How long a cell that was interrupted may take to end."""
 
 
 class KernelDied(Exception):
@@ -65,6 +73,8 @@ class Client(NotebookClient):
         elif kind in ("display_data", "update_display_data", "execute_result"):
             what = "result" if kind == "execute_result" else "display"
             self.narrator.output(what, str(content["data"].get("text/plain", "")))
+        elif kind == "error" and is_stop(content["ename"]):
+            return None
         elif kind == "error":
             self.narrator.output("error", "\n".join(content["traceback"]))
         return super().process_message(msg, cell, cell_index)
@@ -88,9 +98,10 @@ class Session:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
     def execute(self, document: Document) -> bool:
-        """Run all cells up to the first that fails; say whether none did.
+        """Run all cells up to the first that fails, or ends the run; say whether none failed.
 
-        KernelDied as soon as the kernel is gone; BadNotebook when there is no such kernel.
+        CellTimedOut when one took too long; KernelDied as soon as the kernel is gone; BadNotebook
+        when there is no such kernel.
         """
         notebook = nbformat.from_dict(document)
         try:
@@ -133,44 +144,68 @@ class Session:
             for index, cell in enumerate(cells):
                 if not to_execute(cell):
                     continue
-                while not await self._execute_cell(client, index, death):
+                while (ended := await self._execute_cell(client, manager, index, death)) is None:
                     self._save(client.nb, at_once=True)
                     if keeping is None or not await keeping.wait(client, manager, index, death):
                         return False
                 self._save(client.nb)
+                if ended:
+                    return True
             return True
         finally:
             death.cancel()
 
-    async def _execute_cell(self, client: Client, index: int, death: asyncio.Task[int]) -> bool:
-        cell, ok = client.nb["cells"][index], False
+    async def _execute_cell(
+        self,
+        client: Client,
+        manager: AsyncKernelManager,
+        index: int,
+        death: asyncio.Task[int],
+    ) -> bool | None:
+        """Run one cell; say whether it ends the run early and well, None when it failed."""
+        cell, ended = client.nb["cells"][index], None
         self._narrator.start(cell, index, len(client.nb["cells"]))
         client.kept = 0
         try:
-            ok = await _execute_one(client, cell, index, death)
+            ended = await _execute_one(client, manager, cell, index, death)
+        except CellExecutionError:
+            return None
         finally:
-            if not ok:
+            if ended is None:
                 mark_failed(cell)
-            self._narrator.end(ok)
-        return ok
+            self._narrator.end(ended is not None)
+        return ended
 
 
-async def _execute_one(client: Client, cell: Any, index: int, death: asyncio.Task[int]) -> bool:
-    running = asyncio.create_task(client.async_execute_cell(cell, index))
+async def _execute_one(
+    client: Client, manager: AsyncKernelManager, cell: Any, index: int, death: asyncio.Task[int]
+) -> bool:
+    """Run one cell; say whether it ends the run early and well."""
+    running, limit = asyncio.create_task(client.async_execute_cell(cell, index)), cell_timeout()
     try:
-        await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
+        await _first({running, death}, limit)
+        if limit is not None and not (running.done() or death.done()):
+            await manager.interrupt_kernel()
+            await _first({running, death}, INTERRUPT_SECONDS)
+            raise CellTimedOut(index, limit)
         if not running.done():
             raise KernelDied(death.result())
         await running
-    except CellExecutionError:
-        return False
+    except CellExecutionError as error:
+        if not is_stop(error.ename):
+            raise
+        return True
     except DeadKernelError:
         raise KernelDied(await death) from None
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await running
-    return True
+    return False
+
+
+async def _first(tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _death(manager: AsyncKernelManager) -> int:
