@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from statistics import median
 from typing import Any, TypeVar
 
 LONGEST_TEXT = 4000
@@ -32,6 +33,8 @@ class Cell:
     """The beginning of what it showed, as text."""
     error: str = ""
     """Its traceback."""
+    usual: float | None = None
+    """How many seconds half of its executions took at most, by runs before that succeeded."""
 
 
 def read_cells(chunks: Iterable[tuple[datetime, str]], *, has_ended: bool) -> list[Cell]:
@@ -52,6 +55,19 @@ def read_cells(chunks: Iterable[tuple[datetime, str]], *, has_ended: bool) -> li
         if has_ended and cell.state == "running":
             cell.state = "failed"
     return list(cells.values())
+
+
+def usual_seconds(earlier: Iterable[Sequence[Cell]]) -> dict[str, float]:
+    """Return how many seconds cells usually take, by their code, from earlier executions.
+
+    A cell that was edited has no history; one that stands elsewhere now has.
+    """
+    took: dict[str, list[float]] = {}
+    for cells in earlier:
+        for cell in cells:
+            if cell.state == "done" and cell.seconds is not None:
+                took.setdefault(cell.source, []).append(cell.seconds)
+    return {source: median(seconds) for source, seconds in took.items()}
 
 
 def _events(chunks: Iterable[tuple[datetime, str]]) -> Iterator[tuple[datetime, dict[str, Any]]]:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from jobkit import execution
+from jobkit import execution, parameters, placeholders
 from jobkit.errors import BadInput
 from jobkit.schedule import MISFIRE_POLICIES, Schedule
 from jobkit.settings import Settings
 from jobkit.states import LOST_POLICIES, OVERLAP_POLICIES
-from jobkit.text import parse_duration, parse_instant
+from jobkit.text import iso, parse_duration, parse_instant
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 SCHEDULE_KEYWORDS = ("cron", "every", "hourly", "daily", "weekly", "monthly", "at")
@@ -34,6 +34,8 @@ KEYWORDS = (
     "overlap",
     "start_deadline",
     "on_worker_lost",
+    "signature",
+    "defined_in",
     *execution.KEYWORDS,
 )
 LONGEST_SECONDS = 10 * 366 * 86400
@@ -146,6 +148,23 @@ def _timing(word: str, given: Mapping[str, Any], zone: str, now: datetime) -> di
     return columns | {"schedule_type": word, "schedule_day": day, "schedule_time": time}
 
 
+def as_written(job: Any) -> tuple[str, str]:
+    """Return a schedule as `add_job` takes it: the keyword and its value, from a job's row."""
+    kind, time = job.schedule_type, job.schedule_time or ""
+    match kind:
+        case "interval":
+            return "every", f"{job.interval_seconds}s"
+        case "once":
+            return "at", "" if job.anchor_at is None else iso(job.anchor_at)
+        case "cron":
+            return "cron", job.cron or ""
+        case "weekly":
+            return "weekly", f"{WEEKDAYS[(job.schedule_day or 0) % 7]} {time}"
+        case "monthly":
+            return "monthly", f"{job.schedule_day or 1} {time}"
+    return kind, time
+
+
 def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the columns of what is given besides the schedule, each checked."""
     readers: dict[str, tuple[str, Callable[[Any], Any]]] = {
@@ -169,6 +188,8 @@ def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
             "on_worker_lost",
             lambda value: _word("on_worker_lost", value, LOST_POLICIES),
         ),
+        "signature": ("signature", parameters.column),
+        "defined_in": ("defined_in", str),
     }
     columns = {
         column: read(given[keyword])
@@ -194,6 +215,7 @@ def params_column(params: Mapping[str, Any]) -> dict[str, Any]:
         raise BadInput(
             f"The parameters are no JSON: {error}.", "Use text, numbers, lists and dicts of them."
         ) from None
+    placeholders.check(document)
     return document
 
 

@@ -30,6 +30,14 @@ class NotFound(BadInput):
     """The named job, run or worker does not exist."""
 
 
+class Conflict(BadInput):
+    """It cannot be done as things stand: a name is taken, a run has ended, somebody was faster."""
+
+
+class Refused(BadInput):
+    """Whoever asks is not known, or may not do that."""
+
+
 class DatabaseUnavailable(JobkitError):
     """The database did not answer; what was being written is not half written."""
 

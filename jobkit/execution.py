@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from jobkit.errors import BadInput
 from jobkit.states import ISOLATIONS
-from jobkit.text import parse_size
+from jobkit.text import parse_duration, parse_size
 
 KEYWORDS = (
     "kind",
@@ -23,9 +24,14 @@ KEYWORDS = (
     "env_vars",
     "secrets",
     "isolation",
+    "keep_kernel",
+    "cell_timeout",
+    "keep",
 )
 MOST_SOURCE = 1_000_000
-LEAST_MEMORY = 1_000_000
+LEAST_MEMORY, MOST_MEMORY = 1_000_000, 1 << 50
+LONGEST_KEPT = 86_400.0
+LONGEST_CELL = 7 * 86400.0
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -69,6 +75,8 @@ def _memory(value: str | int) -> int:
     amount = parse_size(value) if isinstance(value, str) else int(value)
     if amount < LEAST_MEMORY:
         raise BadInput(f"memory={value} is less than 1 MB.", "Write it like 512MB or 2GB.")
+    if amount > MOST_MEMORY:
+        raise BadInput(f"memory={value} is more than there is.", "Write it like 512MB or 2GB.")
     return amount
 
 
@@ -107,6 +115,29 @@ def _isolation(value: str) -> str:
     return value
 
 
+def _keep_kernel(value: timedelta | str | float) -> float | None:
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    amount = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+    if not 0 <= amount <= LONGEST_KEPT:
+        raise BadInput(f"keep_kernel={value} is out of bounds.", "Use 1s to 1d, or 0 for never.")
+    return amount or None
+
+
+def _cell_timeout(value: timedelta | str | float) -> float:
+    if isinstance(value, str):
+        value = parse_duration(value)
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not 0.1 <= seconds <= LONGEST_CELL:
+        raise BadInput(f"cell_timeout={value} is out of bounds.", "Use 0.1 s to 7 d, like 2m.")
+    return seconds
+
+
+def _keep(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100_000:
+        raise BadInput(f"keep={value!r} is no number of runs.", "Use 1 to 100000.")
+    return value
+
+
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "kind": ("kind", _kind),
     "source": ("source", _source),
@@ -117,4 +148,7 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "env_vars": ("variables", _variables),
     "secrets": ("secrets", _secrets),
     "isolation": ("isolation", _isolation),
+    "keep_kernel": ("keep_kernel_seconds", _keep_kernel),
+    "cell_timeout": ("cell_timeout_seconds", _cell_timeout),
+    "keep": ("keep_outputs", _keep),
 }

@@ -21,6 +21,8 @@ LEAST = 8
 """Below so many nothing is called unusual, and no timeout is made of them."""
 
 _LONG = 2.0
+_LONGEST = 2.2
+_LONG_USUAL = 3.0
 _SHORT = 4.0
 _SHORT_SECONDS = 5.0
 _TIMEOUT = 3.0
@@ -72,6 +74,11 @@ class Expectation:
         return self._quantile(0.99)
 
     @property
+    def longest(self) -> timedelta | None:
+        """None of them took longer."""
+        return self._quantile(1.0)
+
+    @property
     def timeout(self) -> timedelta | None:
         """What `timeout="auto"` comes to: max(3 x p95, p99 + 5 min)."""
         if not self.is_known or self.p95 is None or self.p99 is None:
@@ -80,8 +87,17 @@ class Expectation:
 
     @property
     def long_after(self) -> timedelta | None:
-        """After so long an attempt is unusually long: 2 x p99."""
-        return _LONG * self.p99 if self.is_known and self.p99 is not None else None
+        """After so long an attempt is unusually long.
+
+        2 x p99, and at least 2.2 x the longest or 3 x p50, whichever is less. Of 200 durations p99
+        is about the third longest: where one of a hundred takes twice as long as usual, it is now
+        one of those and now not, and a bound made of it alone calls each of them unusual.
+        """
+        if not self.is_known:
+            return None
+        p50, p99 = quantile(self.durations, 0.5), quantile(self.durations, 0.99)
+        known = min(_LONGEST * self.durations[-1], _LONG_USUAL * p50)
+        return timedelta(seconds=max(_LONG * p99, known))
 
     @property
     def short_before(self) -> timedelta | None:
@@ -157,8 +173,9 @@ class Expectation:
         """Say what is unusual about the run, each with the numbers it comes from."""
         said = []
         if self.is_long:
-            p99 = f"p99 is {duration(self.p99)} of {self._basis}"
-            said.append(f"unusually long: {duration(self.took)}, {p99}")
+            p50, p99, most = (duration(value) for value in (self.p50, self.p99, self.longest))
+            usual = f"p50 is {p50}, p99 {p99}, the longest {most} of {self._basis}"
+            said.append(f"unusually long: {duration(self.took)}, {usual}")
         if self.is_short:
             usual = f"usually {duration(self.p50)} (p50 of {self._basis})"
             said.append(f"unusually short: {duration(self.took)}, {usual}: did it read anything?")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from jobkit import cards, frames, portraits, text
@@ -50,6 +51,8 @@ class Job:
     schedule_type: str
     schedule: str
     """The schedule in words."""
+    timing: tuple[str, str]
+    """The schedule as `Kit.add_job` takes it: the keyword and its value."""
     timezone: str
     queue: str
     priority: int
@@ -75,11 +78,20 @@ class Job:
     variables: dict[str, str] | None
     secrets: list[str] | None
     isolation: str | None
+    keep_kernel_seconds: float | None
+    """How long the kernel of a notebook waits after a cell that failed."""
     tags: list[str]
+    cell_timeout_seconds: float | None
+    keep_outputs: int | None
+    """Of how many runs the files are kept; of all, by their age, where None."""
+    signature: list[dict[str, Any]]
+    """Its parameters, see `jobkit.parameters`; empty for a job that takes anything."""
+    defined_in: str | None
+    """The notebook and the cell that defined it."""
     version: int
     created_at: datetime
 
-    def submit(self, **params: Any) -> Run:
+    def submit(self, /, **params: Any) -> Run:
         """Make a manual run, with these parameters over the job's own."""
         return self._kit.submit(self.name, **params)
 
@@ -157,6 +169,59 @@ class Version:
 
     def _repr_html_(self) -> str:
         return portraits.of_version(self).html
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kernel that waits on its worker's machine after a cell that failed."""
+
+    run_id: int
+    attempt: int
+    hostname: str
+    worker_id: str
+    process_id: int | None
+    connection_file: str
+    cell: int
+    """The number of the cell that failed, from 1."""
+    cells: int
+    """How many the notebook has."""
+    source: str
+    """The cell's; of a long one the beginning."""
+    error: str
+    kept_until: datetime
+    wish: str | None
+    """What somebody asked of it: `go on` or `let go`."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Kernel of run {self.run_id} on {self.hostname}, kept until "
+            f"{text.instant(self.kept_until)}: cell {self.cell} of {self.cells}, {self.error}>"
+        )
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A cell that was corrected in a kernel that was kept, by which the next attempt went on."""
+
+    run_id: int
+    attempt: int
+    """The one that had failed."""
+    cell: int
+    by: str
+    at: datetime
+    before: str
+    after: str
+
+    @property
+    def diff(self) -> str:
+        """What was changed, as a unified diff."""
+        lines = unified_diff(
+            self.before.splitlines(), self.after.splitlines(), "before", "after", lineterm=""
+        )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Edit of cell {self.cell} by {self.by}, after attempt {self.attempt}>\n{self.diff}"
 
 
 @dataclass(frozen=True)
@@ -341,15 +406,16 @@ class Stats:
         return portraits.of_stats(self).html
 
 
-def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str) -> Job:
+def job_of(kit: Kit, row: Any, *, args: list[str], schedule: str, timing: tuple[str, str]) -> Job:
     """Picture a row of `scheduled_jobs`."""
     return Job(
         kit,
         **own_fields(Job, row)
         | {"params": row.params or {}, "next_run": row.next_run if row.is_active else None}
-        | {"tags": row.tags or []},
+        | {"tags": row.tags or [], "signature": row.signature or []},
         args=args,
         schedule=schedule,
+        timing=timing,
         timeout=_duration(row.timeout_seconds),
         retry_delay=timedelta(seconds=row.retry_delay_seconds),
         misfire_window=timedelta(seconds=row.misfire_window_seconds),
@@ -366,6 +432,24 @@ def artifact_of(kit: Kit, row: Any) -> Artifact:
     """Picture a row of `job_artifacts`."""
     return Artifact(
         kit, **own_fields(Artifact, row) | {"run_id": row.dispatch_id, "size": row.size_bytes}
+    )
+
+
+def kept_of(row: Any) -> Kept:
+    """Picture a row of `kept_kernels` whose kernel waits."""
+    return Kept(**own_fields(Kept, row) | {"run_id": row.dispatch_id})
+
+
+def edit_of(row: Any) -> Edit:
+    """Picture a row of `kept_kernels` whose kernel went on."""
+    return Edit(
+        row.dispatch_id,
+        row.attempt,
+        row.cell,
+        by=row.wished_by,
+        at=row.went_on_at,
+        before=row.source,
+        after=row.correction,
     )
 
 

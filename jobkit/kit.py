@@ -13,18 +13,19 @@ from jobkit.analytics.rollups import ROLLUPS
 from jobkit.archive import Archive
 from jobkit.artifacts import Store
 from jobkit.cards import Card
-from jobkit.cells import Cell
+from jobkit.cells import Cell, read_cells, usual_seconds
 from jobkit.clock import SystemClock
 from jobkit.db import Database, Pulse
 from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
-from jobkit.listings import Jobs, Runs, Searching, Traces, Workers
+from jobkit.health import Health
+from jobkit.listings import Board, Jobs, Runs, Searching, Tokens, Traces, Users, Workers, author
 from jobkit.listings.jobs import upcoming
 from jobkit.listings.overview import numbers
 from jobkit.lookout import Awaiting
 from jobkit.settings import Settings
-from jobkit.store import definitions, history, workers
+from jobkit.store import definitions, duties, history, workers
 from jobkit.verify import Finding
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
+
+
+MOST_EARLIER = 10
+MOST_REMEMBERED = 100
 
 
 def connect(url: str | None = None, *, source: str = "python", **overrides: Any) -> Kit:
@@ -73,10 +78,30 @@ class Kit:
         self.settings = chosen
         self.clock = database.clock
         self.url = database.name
+        self._usual_cells: dict[int, dict[str, float]] = {}
         self.source = source
+        self._author: str | None = None
+        self._origin: Kit | None = None
+
+    @property
+    def user(self) -> str:
+        """Who is recorded with what this Kit does: the person at this machine, or somebody else."""
+        return self._author or author.user()
+
+    def acting_as(self, name: str, *, source: str | None = None) -> Kit:
+        """Return a Kit on the same database that records somebody else with what it does.
+
+        It shares the connections of this one, which is to be closed. Any thread may have its own.
+        """
+        other = Kit(self.database, self.settings, source=source or self.source)
+        other._author = name
+        other._origin = self._origin or self
+        return other
 
     def close(self) -> None:
-        """Close the database's connections."""
+        """Close the database's connections; of one that acts as somebody they are not its own."""
+        if self._origin is not None:
+            return
         if "_shelf" in self.__dict__:
             self._shelf.close()
         self.database.close()
@@ -105,6 +130,19 @@ class Kit:
         with self.database.read() as connection:
             workers.listed(connection)
 
+    def health(self) -> Health:
+        """Say whether runs are made and executed; DatabaseUnavailable when it does not answer."""
+        with self.database.read() as connection:
+            seen_at = duties.last_taken(connection, duties.HEARTBEAT)
+            online = [row for row in workers.listed(connection) if row.status in workers.ONLINE]
+        return Health.judge(
+            self.clock.now(),
+            scheduler_seen_at=seen_at,
+            poll=self.settings.scheduler_poll_interval,
+            heartbeats=[row.last_heartbeat for row in online],
+            threshold=self.settings.worker_offline_threshold,
+        )
+
     @property
     def pulse(self) -> Pulse:
         """Whether anything was committed since the last look."""
@@ -131,7 +169,8 @@ class Kit:
         `timeout="auto"`: by what its attempts usually take, see `Expectation.timeout`.
         How it is executed: `kind` (by the target's suffix if not given), `source` (its text, which
         the job then carries; `target` only names it), `python` (an interpreter or the folder of a
-        virtual environment), `memory`, `nice`, `cwd`, `env_vars`, `secrets`, `isolation`.
+        virtual environment), `memory`, `nice`, `cwd`, `env_vars`, `secrets`, `isolation`,
+        `keep_kernel`.
         BadInput names what is wrong; nothing is written then.
         """
         return self.jobs.add(name, target, *args, **given)
@@ -142,6 +181,23 @@ class Kit:
         Besides the keywords of `add_job`: `target` and `args`.
         """
         return self.jobs.edit(name, **given)
+
+    def notebook(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        pin: bool = False,
+        **given: Any,
+    ) -> Job:
+        """Make a notebook a job, or make the job that it is be as given; the same makes no version.
+
+        It is run as the file is at that time, and its hash is recorded; `pin`: as it is now. The
+        name is the file's if not given. `keep`: of how many runs the executed notebooks are kept;
+        `cell_timeout`: how long one cell may take. All else as `add_job` has it. Parameters may say
+        their slot: `params={"week": "{{ scheduled_for:%G-W%V }}"}`.
+        """
+        return self.jobs.notebook(path, name=name, pin=pin, **given)
 
     def pause(self, name: str) -> Job:
         """Stop a schedule: its slots pass without a row until it is resumed."""
@@ -163,7 +219,7 @@ class Kit:
         """Return the next slots of a job, whether it is paused or not."""
         return self.jobs.next(name, count)
 
-    def submit(self, name: str, **params: Any) -> Run:
+    def submit(self, name: str, /, **params: Any) -> Run:
         """Make a manual run of a job, with these parameters over its own."""
         return self.jobs.submit(name, **params)
 
@@ -241,6 +297,17 @@ class Kit:
         """Return the cells of a notebook that an attempt, the last one by default, executes."""
         return self.traces.cells(run_id, attempt)
 
+    def usual_cells(self, job_id: int, before: int) -> dict[str, float]:
+        """Return how many seconds cells took in runs that succeeded before a run, by their code."""
+        if (known := self._usual_cells.get(before)) is None:
+            with self.database.read() as connection:
+                earlier = history.cells_before(connection, job_id, before, limit=MOST_EARLIER)
+            known = usual_seconds(read_cells(chunks, has_ended=True) for chunks in earlier)
+            self._usual_cells[before] = known  # what came before a run does not change
+            while len(self._usual_cells) > MOST_REMEMBERED:
+                self._usual_cells.pop(next(iter(self._usual_cells)))
+        return known
+
     def artifacts(self, run_id: int, attempt: int | None = None) -> list[Artifact]:
         """Return the files that a run's attempts left, or one of them; NotFound without the run."""
         return self.traces.artifacts(run_id, attempt)
@@ -269,6 +336,11 @@ class Kit:
         """Runs by what is known of them, page after page, and acting on all that match."""
         return Searching(self)
 
+    @property
+    def board(self) -> Board:
+        """Jobs and runs at a glance, with as few rows as that takes."""
+        return Board(self)
+
     def wait(
         self, run_id: int, timeout: timedelta | float | str | None = None, *, live: bool = True
     ) -> Run:
@@ -293,6 +365,18 @@ class Kit:
     def expectation_of(self, run: Run) -> Expectation:
         """Return what was usual when a run's last attempt began, and what is unusual about it."""
         return self.runs.expectation(run)
+
+    # Who may use the portal
+
+    @property
+    def users(self) -> Users:
+        """The users of the portal: `add`, `set_role`, `disable`, `sign_in` ..."""
+        return Users(self)
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of scripts: `add`, `revoke`, `shown`."""
+        return Tokens(self)
 
     # Workers and numbers
 
@@ -342,6 +426,8 @@ class Kit:
 
     @cached_property
     def _shelf(self) -> Shelf:
+        if self._origin is not None:
+            return self._origin._shelf
         from jobkit.analytics.shelf import Shelf
 
         return Shelf(self.database, self.settings.cache_dir)
@@ -373,6 +459,8 @@ class Kit:
     @cached_property
     def archive(self) -> Archive:
         """The archive: `run()`, `verify()`, `restore(month)`, `months()`."""
+        if self._origin is not None:
+            return self._origin.archive
         return Archive(self.database, self.settings, ROLLUPS)
 
     # What attempts leave
@@ -380,5 +468,7 @@ class Kit:
     @cached_property
     def store(self) -> Store:
         """Where artifacts are kept, by the settings or else by the database's name."""
+        if self._origin is not None:
+            return self._origin.store
         url = self.database.engine.url.render_as_string(hide_password=False)
         return artifacts.store_for(url, self.settings.artifacts_url)

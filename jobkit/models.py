@@ -16,6 +16,7 @@ from jobkit.schedule import MISFIRE_POLICIES, SCHEDULE_TYPES
 from jobkit.states import (
     ATTEMPT_STATUSES,
     ISOLATIONS,
+    KERNEL_WISHES,
     LOST_POLICIES,
     OVERLAP_POLICIES,
     RUN_STATUSES,
@@ -280,6 +281,42 @@ class JobArtifact(Table, table=True):
     created_at: datetime = _instant(nullable=False)
 
 
+class KeptKernel(Table, table=True):
+    """A kernel that waits on its worker's machine after a cell that failed.
+
+    It is kept as long as its attempt is in progress; what is asked of it stands here.
+    """
+
+    __tablename__ = "kept_kernels"
+    __table_args__ = (words("wish", KERNEL_WISHES),)
+
+    dispatch_id: int = Field(sa_type=BigId, primary_key=True)
+    attempt: int = Field(primary_key=True)
+    worker_id: str
+    hostname: str
+    process_id: int | None = None
+    connection_file: str
+    """Readable by the worker's user alone."""
+    cell: int
+    """The number of the cell that failed, from 1."""
+    cells: int
+    """How many the notebook has."""
+    source: str
+    error: str
+    measures: dict[str, Any] = _json(nullable=False)
+    """Columns of the attempt as far as they are known."""
+    started_at: datetime = _instant(nullable=False)
+    failed_at: datetime = _instant(nullable=False)
+    kept_until: datetime = _instant(nullable=False)
+    wish: str | None = None
+    wished_at: datetime | None = _instant()
+    wished_by: str | None = None
+    correction: str | None = None
+    """The corrected cell, with the wish to go on."""
+    went_on_at: datetime | None = _instant()
+    """When the next attempt took over the kernel."""
+
+
 class JobArchive(Table, table=True):
     """One Parquet file of the archive; the files of a part come and go in one transaction.
 
@@ -376,6 +413,76 @@ class SchedulerDuty(Table, table=True):
     name: str = Field(primary_key=True)
     next_at: datetime = _instant(nullable=False)
     taken_by: str | None = None
+    taken_at: datetime | None = _instant()
+
+
+class PortalUser(Table, table=True):
+    """Somebody who may sign in to the portal."""
+
+    __tablename__ = "portal_users"
+
+    id: int | None = _id()
+    name: str
+    role: str
+    password_hash: str
+    created_at: datetime = _instant(nullable=False)
+    password_at: datetime = _instant(nullable=False)
+    disabled_at: datetime | None = _instant()
+
+
+class PortalSession(Table, table=True):
+    """A browser in which a user is signed in; the hash of what its cookie holds."""
+
+    __tablename__ = "portal_sessions"
+
+    sha256: str = Field(primary_key=True)
+    user_id: int = _big(nullable=False)
+    created_at: datetime = _instant(nullable=False)
+    seen_at: datetime = _instant(nullable=False)
+    address: str
+    browser: str
+
+
+class PortalToken(Table, table=True):
+    """A token that scripts show; the hash of it."""
+
+    __tablename__ = "portal_tokens"
+
+    id: int | None = _id()
+    name: str
+    sha256: str
+    role: str
+    user_id: int | None = _big()
+    """Whose it is: it may no more than they may, and nothing once they may nothing."""
+    created_at: datetime = _instant(nullable=False)
+    created_by: str
+    expires_at: datetime | None = _instant()
+    used_at: datetime | None = _instant()
+    revoked_at: datetime | None = _instant()
+
+
+class PortalGuess(Table, table=True):
+    """How often a password was wrong for a name, from an address, or both; what is a hash."""
+
+    __tablename__ = "portal_guesses"
+
+    sha256: str = Field(primary_key=True)
+    tries: int
+    at: datetime = _instant(nullable=False)
+    locked_until: datetime | None = _instant()
+
+
+class PortalAudit(Table, table=True):
+    """What somebody did in the portal, or tried to; rows are only added."""
+
+    __tablename__ = "portal_audit"
+
+    id: int | None = _id()
+    at: datetime = _instant(nullable=False)
+    who: str
+    what: str
+    about: str
+    address: str
 
 
 jobs = ScheduledJob.__table__  # type: ignore[attr-defined]
@@ -384,9 +491,15 @@ runs = JobDispatch.__table__  # type: ignore[attr-defined]
 attempts = JobExecutionLog.__table__  # type: ignore[attr-defined]
 output = JobOutput.__table__  # type: ignore[attr-defined]
 artifacts = JobArtifact.__table__  # type: ignore[attr-defined]
+kept_kernels = KeptKernel.__table__  # type: ignore[attr-defined]
 archives = JobArchive.__table__  # type: ignore[attr-defined]
 history_marks = JobHistory.__table__  # type: ignore[attr-defined]
 package_sets = PackageSet.__table__  # type: ignore[attr-defined]
 script_texts = ScriptText.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]
+users = PortalUser.__table__  # type: ignore[attr-defined]
+sessions = PortalSession.__table__  # type: ignore[attr-defined]
+tokens = PortalToken.__table__  # type: ignore[attr-defined]
+guesses = PortalGuess.__table__  # type: ignore[attr-defined]
+audit = PortalAudit.__table__  # type: ignore[attr-defined]

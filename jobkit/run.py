@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
     from jobkit.analytics.comparison import Changes
+    from jobkit.attach import Kernel
+    from jobkit.debugging import Debugged
     from jobkit.expectation import Expectation
-    from jobkit.handles import Artifact, Attempt, Output, Version
+    from jobkit.handles import Artifact, Attempt, Edit, Kept, Output, Version
     from jobkit.kit import Kit
 
 
@@ -142,6 +144,36 @@ class Run:
     def artifacts(self, attempt: int | None = None) -> list[Artifact]:
         """Return the files that its attempts left, or one of them."""
         return self._kit.artifacts(self.id, attempt)
+
+    @property
+    def kept(self) -> Kept | None:
+        """Where its kernel waits after a cell that failed, and until when; None when none does."""
+        return self._kit.runs.kept(self.id) if self.is_running else None
+
+    def attach(self) -> Kernel:
+        """Open the memory of the kernel that is kept of it; on the machine where that is."""
+        from jobkit.attach import attach
+
+        return attach(self)
+
+    def go_on(self, source: str) -> Run:
+        """Let it go on with a corrected cell, as its next attempt; its kernel must be kept."""
+        return self._kit.runs.go_on(self.id, source)
+
+    def let_go(self) -> Run:
+        """End the kernel that is kept of it; it is FAILED then."""
+        return self._kit.runs.let_go(self.id)
+
+    @property
+    def edits(self) -> list[Edit]:
+        """The cells that were corrected while its kernel was kept."""
+        return self._kit.runs.edits(self.id)
+
+    def debug(self, *, interactive: bool | None = None) -> Debugged:
+        """Run here what failed, and stop where it stops: see `jobkit.debugging.debug`."""
+        from jobkit.debugging import debug
+
+        return debug(self, interactive=interactive)
 
     def expectation(self) -> Expectation:
         """Return what is usual, the expected end while it runs, and what is unusual about it."""

@@ -38,7 +38,8 @@ class Tick:
 class Duty:
     """A piece of housekeeping: how often, and the function that does some of it."""
 
-    every: timedelta
+    every: timedelta | None
+    """None: at each look of a scheduler."""
     work: Callable[[Connection, datetime, Settings], Done]
 
 
@@ -72,6 +73,11 @@ def _clean_up(connection: Connection, now: datetime, settings: Settings) -> Done
     return Done(is_full, cleaned)
 
 
+def _keep_last(connection: Connection, now: datetime, settings: Settings) -> Done:
+    cleaned = history.keep_last(connection)
+    return Done(len(cleaned.urls) >= history.CLEANUP_BATCH, cleaned)
+
+
 def _archive(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done(archives=settings.archive_url is not None)
 
@@ -81,9 +87,15 @@ def _make_partitions(connection: Connection, now: datetime, settings: Settings) 
     return Done()
 
 
+def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done()  # that it was taken says that a scheduler is there
+
+
 DUTIES = {
+    duties.HEARTBEAT: Duty(None, _beat),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
     "clean up": Duty(timedelta(hours=1), _clean_up),
+    "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),
     "archive": Duty(timedelta(hours=6), _archive),
 }
@@ -119,7 +131,8 @@ def housekeep(
 ) -> Done:
     """Do one duty if it is due and nobody else has taken it; say what was done."""
     duty = DUTIES[name]
-    if not duties.take(connection, name, now, every=duty.every, by=by):
+    every = duty.every or settings.scheduler_poll_interval / 2
+    if not duties.take(connection, name, now, every=every, by=by):
         return Done()
     done = duty.work(connection, now, settings)
     if done.again:

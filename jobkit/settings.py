@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from datetime import timedelta
@@ -240,6 +241,12 @@ class Settings(BaseSettings):
         (),
         "Host names, separated by commas, that the portal answers to besides its own address.",
     )
+    trusted_proxy: str | None = _setting(
+        "JOBKIT_TRUSTED_PROXY",
+        None,
+        "The address of the TLS proxy before the portal, whose `X-Forwarded-*` headers alone are "
+        "believed.",
+    )
     dispatch_lock_duration: str | None = _setting(
         "DISPATCH_LOCK_DURATION",
         None,
@@ -284,6 +291,16 @@ class Settings(BaseSettings):
         if not value:
             raise ValueError("name at least one queue, like default")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("trusted_proxy")
+    @classmethod
+    def _one_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            raise ValueError(f"{value!r} is no address; write one like 127.0.0.1") from None
 
     @field_validator("timezone")
     @classmethod

@@ -30,6 +30,7 @@ OVERLAP_POLICIES = ("skip", "queue", "queue_all", "replace", "allow")
 LOST_POLICIES = ("retry", "fail")
 ISOLATIONS = ("warm", "fresh")
 TIMEOUT_POLICIES = ("auto",)
+KERNEL_WISHES = ("go on", "let go")
 
 LONGEST_DELAY = timedelta(hours=1)
 MOST_LOST = 3
@@ -82,9 +83,10 @@ def retry_delay(base: timedelta, failures: int, rng: random.Random) -> timedelta
     return timedelta(seconds=seconds * (1 + rng.random() / 10))
 
 
-def succeed(now: datetime) -> Ending:
-    """The script ended with exit code 0, whatever was wished meanwhile."""
-    return Ending(_final("COMPLETED", now), _attempt("SUCCESS"))
+def succeed(now: datetime, reason: str = "") -> Ending:
+    """The script ended with exit code 0, whatever was wished meanwhile; for a reason if early."""
+    said = {"reason": reason} if reason else {}
+    return Ending(_final("COMPLETED", now) | said, _attempt("SUCCESS"))
 
 
 def fail(run: Tried, now: datetime, rng: random.Random, *, error: str) -> Ending:
@@ -131,6 +133,39 @@ def lose(run: Tried, now: datetime) -> Ending:
         said = f"its worker was lost {lost} times"
         return Ending(_final("FAILED", now, said) | {"lost_count": lost}, attempt)
     return Ending(_pending(now, said) | {"lost_count": lost}, attempt)
+
+
+def go_on(run: Tried, now: datetime, lease: timedelta, *, error: str) -> Ending:
+    """A failed attempt whose kernel was kept goes on as the next one, with a corrected cell.
+
+    The next attempt begins as this one ends. Whoever corrected the cell granted one more try.
+    """
+    failures = run.retry_count + 1
+    return Ending(
+        {
+            "attempt": run.attempt + 1,
+            "retry_count": failures,
+            "max_retries": max(run.max_retries, failures),
+            "claimed_at": now,
+            "available_at": now,
+            "lease_until": now + lease,
+            "error_message": None,
+            "progress": None,
+            "progress_text": None,
+        },
+        _attempt("FAILURE", error),
+    )
+
+
+def lose_kept(run: Tried, now: datetime, *, error: str) -> Ending:
+    """The worker died while it kept the kernel of an attempt that had failed: it stays a failure.
+
+    A kernel is kept when the tries are used up.
+    """
+    status = "FAILED" if run.cancel_requested_at is None else "CANCELLED"
+    said = f"{error}; the worker was lost that kept its kernel"
+    ended = _final(status, now, said) | {"progress_text": None}
+    return Ending(ended, _attempt("FAILURE", said))
 
 
 def cancel_pending(now: datetime, reason: str = "cancelled before it started") -> Ending:

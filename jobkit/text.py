@@ -55,7 +55,10 @@ def parse_since(since: timedelta | datetime | str | None, now: datetime) -> date
     if isinstance(since, str):
         since = parse_duration(since)
     if isinstance(since, timedelta):
-        return now - since
+        try:
+            return now - since
+        except OverflowError:
+            raise BadInput(f"{since} ago is outside the calendar.", "Give a shorter age.") from None
     return since
 
 

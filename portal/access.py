@@ -1,153 +1,274 @@
-"""Who may look: a token opens the portal, as Jupyter's does; a cookie keeps it open."""
+"""Who may do what: every request is let in by a token, a session or not at all.
+
+Without users the portal is this machine's own: the token that it prints opens it, as Jupyter's
+does. With users each has a role, and each endpoint needs one (`portal.permissions`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
-from collections.abc import Sequence
-from urllib.parse import urlencode, urlsplit
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, make_response, redirect, render_template
+from flask import (
+    Flask,
+    Response,
+    abort,
+    g,
+    has_app_context,
+    make_response,
+    redirect,
+    render_template,
+)
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
+from werkzeug.local import LocalProxy
 
-from portal.pages import local
+import jobkit
+from jobkit.roles import allows
+from portal import origin
+from portal.api.problems import is_api, problem
+from portal.pages import page
+from portal.permissions import ANYBODY
 
-OPEN = ("overview.healthz", "static", "htmx", "login", "enter")
 COOKIE_SECONDS = 30 * 86400
-SAFE = ("GET", "HEAD", "OPTIONS")
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    # With `no-referrer` browsers say `Origin: null`, and plain HTTP has no `Sec-Fetch-Site`: there
-    # every button would be taken for another site's.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+SESSION_SECONDS = 7 * 86400
+BEARER = "bearer "
 
 
-def install(app: Flask, *, token: str, host: str, trusted_hosts: Sequence[str]) -> None:
-    """Let in only those who know the token, from pages of this portal, by a name it has."""
-    if not token:
+@dataclass(frozen=True)
+class Gate:
+    """What lets people in: the token of this machine's own portal, or the users of a kit."""
+
+    kit: jobkit.Kit
+    token: str | None
+    needed: Mapping[str, str]
+
+    @property
+    def has_users(self) -> bool:
+        """Whether people sign in by name; else the token makes whoever has it the admin."""
+        return self.token is None
+
+    @property
+    def sealed(self) -> str:
+        """What the cookie of a portal with a token holds."""
+        return hmac.new(str(self.token).encode(), b"jobkit portal", hashlib.sha256).hexdigest()
+
+    def who(self) -> jobkit.Principal | None:
+        """Return who asks, by what the request shows."""
+        shown: str = request.headers.get("Authorization", "")
+        if is_api() and shown:
+            return self._bearer(shown)
+        if is_api() and request.method not in origin.SAFE:
+            return None  # a browser sends cookies for anybody's page, and tokens for none
+        secret: str = request.cookies.get(cookie_name(), "")
+        if self.has_users:
+            return self.kit.users.signed_in(secret) if secret else None
+        return self._owner() if _same(secret, self.sealed) else None
+
+    def _bearer(self, shown: str) -> jobkit.Principal | None:
+        if not shown.lower().startswith(BEARER):
+            return None
+        secret = shown[len(BEARER) :].strip()
+        if self.token is not None and _same(secret, self.token):
+            return self._owner()
+        return self.kit.tokens.shown(secret)
+
+    def _owner(self) -> jobkit.Principal:
+        return jobkit.Principal(self.kit.user, "admin")
+
+
+def install(
+    app: Flask,
+    kit: jobkit.Kit,
+    *,
+    token: str | None,
+    host: str,
+    trusted_hosts: Sequence[str],
+    needed: Mapping[str, str],
+) -> None:
+    """Let in only those who may, from pages of this portal, by a name it has.
+
+    `token`: opens the portal of this machine; None where people sign in by name.
+    """
+    if token == "":
         raise ValueError("an empty token would let in everybody")
+    gate = Gate(kit, token, needed)
     names = {name.lower() for name in ("127.0.0.1", "localhost", "::1", host, *trusted_hosts)}
-    sealed = hmac.new(token.encode(), b"jobkit portal", hashlib.sha256).hexdigest()
+    everywhere = host in ("0.0.0.0", "::")  # noqa: S104
 
     def check() -> ResponseReturnValue | None:
-        if not _is_ours(names, everywhere=host in ("0.0.0.0", "::")):  # noqa: S104
+        if not origin.is_ours(names, everywhere=everywhere):
             abort(make_response(f"This portal is not {request.host}.\n", 400))
-        if request.method not in SAFE and not _is_same_origin():
-            abort(make_response("The request came from another site.\n", 403))
+        if not origin.is_readable():
+            return _refuse(400, "Not like that", "The address holds what no database takes.")
         given = request.args.get("token")
-        if given is not None and request.method == "GET":
-            return _enter(token, sealed, given, _without_token())
-        if request.endpoint in OPEN or _same(request.cookies.get(_cookie(), ""), sealed):
-            return None
-        return _closed_door()
-
-    def enter() -> ResponseReturnValue:
-        given, onward = request.form.get("token", ""), request.form.get("next", "/")
-        return _enter(token, sealed, given.strip(), onward)
+        if given is not None and request.method == "GET" and not is_api() and token is not None:
+            return _enter_by_token(gate, given, origin.without_token())
+        return _judge(gate)
 
     app.before_request(check)
-    app.after_request(_harden)
-    app.add_url_rule("/login", "login", lambda: _door(request.args.get("next", "/")))
-    app.add_url_rule("/login", "enter", enter, methods=["POST"])
-
-
-def _enter(token: str, sealed: str, given: str, onward: str) -> ResponseReturnValue:
-    if not _same(given, token):
-        return _door(onward, wrong=True), 401
-    answer = _onward(local(onward))
-    answer.set_cookie(
-        _cookie(),
-        sealed,
-        httponly=True,
-        samesite="Strict",
-        secure=request.is_secure,
-        max_age=COOKIE_SECONDS,
+    app.after_request(lambda answer: _note(gate, answer))
+    app.after_request(origin.harden)
+    app.add_url_rule("/login", "login", lambda: _door(gate, request.args.get("next", "/")))
+    app.add_url_rule("/login", "enter", lambda: _enter(gate), methods=["POST"])
+    # Each request acts as whoever asks: what it changes is recorded as theirs.
+    app.config["KIT"] = LocalProxy(lambda: g.get("kit", kit) if has_app_context() else kit)
+    app.jinja_env.globals.update(
+        may=lambda role: allows(g.get("role", ""), role),
+        who=lambda: g.get("who"),
+        form_token=lambda: origin.form_token(_form_key()),
+        people_sign_in=gate.has_users,
     )
+
+
+def _judge(gate: Gate) -> ResponseReturnValue | None:
+    """Let a request through, or answer it with why not."""
+    needed = ANYBODY if request.endpoint is None else gate.needed.get(request.endpoint)
+    if needed is None:
+        abort(500)
+    who = None if _is_the_same_for_all() else gate.who()
+    if who is not None:
+        source = "API" if is_api() else "portal"
+        g.who, g.role, g.kit = who, who.role, gate.kit.acting_as(who.name, source=source)
+    acts = request.method not in origin.SAFE and not is_api()
+    if acts and not origin.is_same(_form_key()):
+        return _refuse(403, "Not from there", "The request came from another site.")
+    if who is None:
+        is_open = needed == ANYBODY and request.endpoint is not None
+        return None if is_open else _closed_door(gate)
+    if needed == ANYBODY or allows(who.role, needed):
+        return None
+    with suppress(jobkit.DatabaseUnavailable):
+        gate.kit.users.note(who.name, "was refused", _deed(), _address())
+    return _refuse(
+        403,
+        "Not yours",
+        f"This needs the role {needed}, and {who.name} is {who.role}.",
+        f"Ask an admin for it: jobkit user role {who.name} {needed}",
+    )
+
+
+def _enter(gate: Gate) -> ResponseReturnValue:
+    form = request.form
+    if not gate.has_users:
+        return _enter_by_token(gate, form.get("token", "").strip(), form.get("next", "/"))
+    try:
+        secret = gate.kit.users.sign_in(
+            form.get("name", "").strip(),
+            form.get("password", ""),
+            address=_address(),
+            browser=request.headers.get("User-Agent", ""),
+        )
+    except jobkit.Refused as error:
+        return _door(gate, form.get("next", "/"), wrong=error.message), 401
+    if "who" in g:
+        gate.kit.users.sign_out(g.who)
+    answer = make_response(redirect(origin.local(form.get("next", "/")), 303))
+    # Lax: a link in a notebook leads in. Looking changes nothing, and what acts is checked.
+    _set_cookie(answer, secret, SESSION_SECONDS, "Lax")
     return answer
 
 
-def _onward(path: str) -> Response:
-    if _is_from_elsewhere():
+def _enter_by_token(gate: Gate, given: str, onward: str) -> ResponseReturnValue:
+    if not _same(given, str(gate.token)):
+        return _door(gate, onward, wrong="That is not the token."), 401
+    onward = origin.local(onward)
+    if origin.is_from_elsewhere():
         # A redirect would still count as the other site's, and go without the strict cookie.
-        return make_response(render_template("enter.html", layout="base.html", onward=path))
-    return make_response(redirect(path, 303))
+        answer = make_response(render_template("enter.html", layout="base.html", onward=onward))
+    else:
+        answer = make_response(redirect(onward, 303))
+    _set_cookie(answer, gate.sealed, COOKIE_SECONDS, "Strict")
+    return answer
 
 
-def _is_from_elsewhere() -> bool:
-    """Whether a link on another site led here, a notebook's for instance."""
-    return str(request.headers.get("Sec-Fetch-Site")) in ("cross-site", "same-site")
-
-
-def _closed_door() -> ResponseReturnValue:
+def _closed_door(gate: Gate) -> ResponseReturnValue:
+    if is_api():
+        answer = problem(401, "No token that is good was shown.", "Authorization: Bearer jk_...")
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="jobkit"'
+        return answer
     if request.htmx:
         return Response("", 401, {"HX-Redirect": "/login"})
-    return _door(request.full_path.rstrip("?") if request.method == "GET" else "/"), 401
+    is_page = request.method == "GET"
+    return _door(gate, request.full_path.rstrip("?") if is_page else "/"), 401
 
 
-def _door(onward: str, *, wrong: bool = False) -> str:
+def _door(gate: Gate, onward: str, *, wrong: str = "") -> str:
     return render_template(
         "login.html",
         layout="base.html",
-        next=local(onward),
+        next=origin.local(onward),
         wrong=wrong,
-        may_go_on=_is_from_elsewhere() and not wrong,
+        may_go_on=not gate.has_users and origin.is_from_elsewhere() and not wrong,
     )
+
+
+def _refuse(code: int, title: str, message: str, hint: str = "") -> ResponseReturnValue:
+    if is_api():
+        return problem(code, message, hint)
+    if "who" not in g:
+        return make_response(f"{message}\n", code)
+    return page("error.html", poll=False, title=title, message=message, hint=hint), code
+
+
+def _note(gate: Gate, answer: Response) -> Response:
+    """Record what was done, besides what accounts record themselves."""
+    is_deed = request.method not in origin.SAFE and "who" in g and answer.status_code < 400
+    if is_deed and request.blueprint not in ("account", "users", None):
+        with suppress(jobkit.DatabaseUnavailable):
+            gate.kit.users.note(g.who.name, "did", _deed(), _address())
+    return answer
+
+
+def _deed() -> str:
+    return f"{request.method} {request.path}"
+
+
+def _address() -> str:
+    address: str = request.remote_addr or ""
+    return address
+
+
+def _is_the_same_for_all() -> bool:
+    return request.endpoint in ("static", "htmx", "health.healthz")
+
+
+def _form_key() -> str:
+    key: str = request.cookies.get(cookie_name(), "")
+    return key
+
+
+def _set_cookie(answer: Response, value: str, seconds: int, same_site: str) -> None:
+    answer.set_cookie(
+        cookie_name(),
+        value,
+        httponly=True,
+        samesite=same_site,
+        secure=request.is_secure,
+        max_age=seconds,
+    )
+
+
+def forget_cookie(answer: Response) -> None:
+    """Let the browser forget who signed in."""
+    answer.delete_cookie(
+        cookie_name(), httponly=True, samesite="Lax", secure=bool(request.is_secure)
+    )
+
+
+def cookie_name() -> str:
+    """Return the name of the cookie of this portal.
+
+    Cookies know no ports: two portals on one machine must not put out each other's. Under TLS
+    browsers take one of this name from this host only.
+    """
+    name = f"jobkit-{urlsplit(request.host_url).port or (443 if request.is_secure else 80)}"
+    return f"__Host-{name}" if request.is_secure else name
 
 
 def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
-
-
-def _cookie() -> str:
-    # Cookies know no ports: two portals on one machine must not put out each other's.
-    return f"jobkit-{urlsplit(request.host_url).port or 80}"
-
-
-def _without_token() -> str:
-    rest = [(name, value) for name, value in request.args.items(multi=True) if name != "token"]
-    path: str = request.path
-    return path + (f"?{urlencode(rest)}" if rest else "")
-
-
-def _is_ours(names: set[str], *, everywhere: bool) -> bool:
-    """A page of another name that resolves to this machine must not read the portal."""
-    try:
-        name = urlsplit(f"//{request.host}").hostname or ""
-    except ValueError:  # a bracket without its partner
-        return False
-    return name in names or (everywhere and _is_address(name))
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_same_origin() -> bool:
-    site: str | None = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site in ("same-origin", "none")
-    origin: str = request.headers.get("Origin", "")
-    host: str = request.host
-    return origin.partition("://")[2] == host
-
-
-def _harden(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)  # what scripts left has stricter ones
-    if request.endpoint not in ("static", "htmx"):
-        response.headers["Cache-Control"] = "no-store"
-    response.vary.update(("HX-Request", "Cookie"))
-    return response

@@ -7,44 +7,81 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 from flask import Flask, Response, send_file
+from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 
 import jobkit
 from portal import (
     access,
+    account,
     analytics,
     artifacts,
     coverage,
+    definitions,
+    health,
     jobs,
     live,
+    output,
     overview,
     pages,
+    permissions,
     runs,
+    users,
     workers,
 )
+from portal.api import routes as api
+from portal.api.problems import is_api, problem
 from portal.pages import page
 
 WAYS_OUT = {
+    400: ("Not like that", "The request is not as it should be.", "Go back, and try again."),
     404: ("Not here", "There is no such page.", "The bar above leads to all there are."),
     405: ("Not like that", "This page does not do that.", "Go back, and use the buttons."),
+    413: ("Too much", "That is more than the portal takes at once.", "Send less."),
+    415: ("Not like that", "That is no form.", "Use the buttons."),
     500: ("Something broke", "The portal's log says what.", "Go back and try again."),
 }
 
 
-def create_app(
-    kit: jobkit.Kit, *, token: str, host: str = "127.0.0.1", trusted_hosts: Sequence[str] = ()
-) -> Flask:
-    """Make the portal of a kit; `token` opens it, and nothing works without it.
+NOUNS = (
+    overview,
+    definitions,
+    jobs,
+    runs,
+    output,
+    coverage,
+    analytics,
+    artifacts,
+    workers,
+    account,
+    users,
+    health,
+    api,
+)
+MOST_BYTES = 4 << 20
+"""Of a request: a script of 1 MB, as JSON has it."""
 
-    `host` is the address it listens on, `trusted_hosts` are further names it answers to.
+
+def create_app(
+    kit: jobkit.Kit,
+    *,
+    token: str | None,
+    host: str = "127.0.0.1",
+    trusted_hosts: Sequence[str] = (),
+) -> Flask:
+    """Make the portal of a kit; without a token or a session nothing works.
+
+    `token` opens it as this machine's own; None: the kit's users sign in. `host` is the address it
+    listens on, `trusted_hosts` are further names it answers to.
     """
     app = Flask(__name__)
-    app.config.update(KIT=kit, MAX_CONTENT_LENGTH=1 << 20)
+    app.config.update(MAX_CONTENT_LENGTH=MOST_BYTES)
     Htmx(app)
     pages.install(app, kit)
-    access.install(app, token=token, host=host, trusted_hosts=trusted_hosts)
+    needed = permissions.NEEDED | api.NEEDED
+    access.install(app, kit, token=token, host=host, trusted_hosts=trusted_hosts, needed=needed)
     live.install(app, kit)
-    for noun in (overview, jobs, runs, coverage, analytics, artifacts, workers):
+    for noun in NOUNS:
         app.register_blueprint(noun.blueprint)
     app.add_url_rule("/static/htmx.min.js", "htmx", _htmx)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))
@@ -57,15 +94,20 @@ def create_app(
     )
     for code in WAYS_OUT:
         app.register_error_handler(code, lambda error: _lost(error.code))
+    permissions.check(app, needed)
     return app
 
 
-def _sorry(code: int, title: str, error: jobkit.JobkitError) -> tuple[str, int]:
+def _sorry(code: int, title: str, error: jobkit.JobkitError) -> ResponseReturnValue:
+    if is_api():
+        return problem(code, error.message, error.hint)
     return page("error.html", poll=False, title=title, message=error.message, hint=error.hint), code
 
 
-def _lost(code: int) -> tuple[str, int]:
+def _lost(code: int) -> ResponseReturnValue:
     title, message, hint = WAYS_OUT[code]
+    if is_api():
+        return problem(code, message, "See /api/v1/openapi.json.")
     return page("error.html", poll=False, title=title, message=message, hint=hint), code
 
 

@@ -33,12 +33,16 @@ def _artifact(run_id: int, attempt: int, name: str) -> jobkit.Artifact:
 @blueprint.get("/artifacts/<int:attempt>/<path:name>")
 def download(run_id: int, attempt: int, name: str) -> ResponseReturnValue:
     """Give an artifact as a file, never as a page."""
-    artifact = _artifact(run_id, attempt, name)
+    return as_file(_artifact(run_id, attempt, name))
+
+
+def as_file(artifact: jobkit.Artifact) -> Response:
+    """Answer with an artifact as a file, never as a page."""
     answer = send_file(
         artifact.open(),
         mimetype="application/octet-stream",
         as_attachment=True,
-        download_name=PurePosixPath(name).name,
+        download_name=PurePosixPath(artifact.name).name,
     )
     answer.headers.update(STRICT)
     return answer

@@ -25,6 +25,8 @@ BUCKET_SECONDS = 15
 """What is late or gone is so by the clock: it is said at most so long after."""
 SHARED_SECONDS = 1.0
 MOST_KEPT = 200
+ALONE = ("account", "users", "api")
+"""What is not the same for all of a role: it is never shared, nor asked for news."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Parts:
 
 def is_poll() -> bool:
     """Whether this request is a page's question for its own news."""
-    return bool(request.htmx) and HAVE in request.headers
+    is_shared = request.blueprint not in ALONE
+    return is_shared and bool(request.htmx) and HAVE in request.headers
 
 
 def have() -> str:

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Flask, make_response, redirect, render_template
 from flask.typing import ResponseReturnValue
@@ -17,6 +16,7 @@ from markupsafe import Markup, escape
 import jobkit
 from jobkit import text
 from portal import live
+from portal.origin import local
 
 ICONS = {
     "PENDING": "○",
@@ -68,18 +68,16 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
         behind = kit.clock.now() - value
         return _time(value, "due", is_late=behind > LATE)
 
-    def elapsed(run: jobkit.Run) -> timedelta | None:
-        if run.is_running and run.claimed_at is not None:
-            return max(kit.clock.now() - run.claimed_at, timedelta(0))
-        return run.duration
-
     def took(run: jobkit.Run) -> Markup:
         if run.is_running and run.claimed_at is not None:
             return _time(run.claimed_at, "since")
         return escape(text.duration(run.duration))
 
-    def is_long(run: jobkit.Run) -> bool:
-        return run.is_running and (elapsed(run) or LATE) > kit.settings.job_timeout_threshold
+    def is_long(run: jobkit.Run | jobkit.Span) -> bool:
+        began = run.claimed_at if isinstance(run, jobkit.Run) else run.start
+        if run.status != "IN_PROGRESS" or began is None:
+            return False
+        return kit.clock.now() - began > kit.settings.job_timeout_threshold
 
     app.jinja_env.filters.update(
         ago=lambda value: _time(value, "ago"),
@@ -87,6 +85,7 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
         took=took,
         instant=lambda value: _time(value, "at"),
         in_zone=_in_zone,
+        hour=lambda value: _time(value, "hour"),
         duration=text.duration,
         size=text.size,
         figure=figure,
@@ -125,13 +124,6 @@ def _choose_theme() -> ResponseReturnValue:
     return answer
 
 
-def local(onward: str) -> str:
-    """Keep a redirect on this portal: `//elsewhere` and `https://elsewhere` go home instead."""
-    parts = urlsplit(onward)
-    is_local = not parts.scheme and not parts.netloc and onward.startswith("/")
-    return onward if is_local and not onward.startswith(("//", "/\\")) else "/"
-
-
 def word(status: str) -> str:
     """Say a status."""
     return WORDS.get(status, status.lower())
@@ -144,11 +136,12 @@ def state(status: str) -> Markup:
     )
 
 
-def mark(run: jobkit.Run) -> Markup:
+def mark(run: jobkit.Run | jobkit.Span) -> Markup:
     """Show a run as one small mark of a strip, which leads to it."""
-    said = f"run {run.id}: {word(run.status)}"
+    run_id = run.id if isinstance(run, jobkit.Run) else run.run_id
+    said = f"run {run_id}: {word(run.status)}"
     return Markup('<a class="mark {}" href="/runs/{}" title="{}"><span>{}</span></a>').format(
-        run.status.lower(), run.id, said, said
+        run.status.lower(), run_id, said, said
     )
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, current_app, redirect, render_template, url_for
+from flask import Blueprint, current_app, redirect, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 import jobkit
 from jobkit.text import duration
-from portal.pages import page, plain
+from portal.output import chosen_attempt, read_tail
+from portal.pages import page
 
 blueprint = Blueprint("runs", __name__)
 
@@ -21,7 +22,6 @@ FILTERS = tuple(item.name for item in fields(jobkit.Search))
 TRIGGERS = ("schedule", "manual", "backfill", "retry")
 MOST_LISTED = 50
 MOST_NAMED = 10
-MOST_SHOWN = 200_000
 FAILED = ("FAILURE", "ERROR", "TIMEOUT")
 STATUSES = (
     "PENDING",
@@ -42,20 +42,6 @@ class Step:
     name: str
     at: datetime | None
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Tail:
-    """What came since the last look, and where to look next."""
-
-    text: str
-    attempt: int
-    title: str
-    """What to write above it; nothing when it goes on with what is there."""
-    is_cut: bool
-    omitted_bytes: int
-    onward: str | None
-    """The address of what comes next; None when nothing will."""
 
 
 def _kit() -> jobkit.Kit:
@@ -135,7 +121,7 @@ def _all_that_match(wish: str) -> list[int]:
 @blueprint.get("/runs/<int:run_id>")
 def show(run_id: int) -> str:
     """Show one run; its output follows while it is written."""
-    run, chosen = _kit().run(run_id), _chosen_attempt()
+    run, chosen = _kit().run(run_id), chosen_attempt()
     shown, ended = chosen or max(run.attempt, 1), run.attempts()
     attempt = next((item for item in ended if item.attempt == shown), None)
     has_failed = attempt is not None and attempt.status in FAILED
@@ -156,26 +142,6 @@ def show(run_id: int) -> str:
     )
 
 
-@blueprint.get("/runs/<int:run_id>/output")
-def more(run_id: int) -> ResponseReturnValue:
-    """Show what an attempt printed after a numbered chunk; 204 while there is nothing new."""
-    attempt, after = _chosen_attempt() or 1, request.args.get("after", -1, type=int)
-    follows = "follow" in request.args
-    tail = read_tail(_kit().run(run_id), attempt, after=after, follows=follows)
-    if not tail.text and tail.onward == _address(run_id, attempt, after, follows=follows):
-        return "", 204
-    return render_template("runs/more.html", tail=tail)
-
-
-@blueprint.get("/runs/<int:run_id>/output.txt")
-def download(run_id: int) -> ResponseReturnValue:
-    """Give the whole of what is kept of an attempt's output."""
-    output = _kit().output(run_id, _chosen_attempt())
-    name = f"run-{run_id}-attempt-{output.attempt}.txt"
-    headers = {"Content-Disposition": f"attachment; filename={name}"}
-    return Response(output.text, mimetype="text/plain", headers=headers)
-
-
 @blueprint.post("/runs/<int:run_id>/cancel")
 def cancel(run_id: int) -> ResponseReturnValue:
     """End the run, or ask its worker to."""
@@ -187,31 +153,6 @@ def cancel(run_id: int) -> ResponseReturnValue:
 def retry(run_id: int) -> ResponseReturnValue:
     """Make a new run of what this one ran."""
     return redirect(url_for("runs.show", run_id=_kit().retry(run_id).id), 303)
-
-
-def read_tail(run: jobkit.Run, attempt: int, *, after: int = -1, follows: bool = False) -> Tail:
-    """Read an attempt's output after a chunk; with `follows` the next attempt's comes after it."""
-    output = run.output(attempt, after)
-    printed, last = output.text, output.last_seq
-    onward = None
-    if not output.is_complete:
-        onward = _address(run.id, attempt, last, follows=follows)
-    else:
-        # It may have ended between the two questions, what it printed and whether it has ended.
-        rest = run.output(attempt, last)
-        printed, last = printed + rest.text, rest.last_seq
-        if follows and not run.is_final:
-            onward = _address(run.id, attempt + 1, -1, follows=True)
-    starts = follows and after < 0 and attempt > 1 and printed
-    shown = plain(printed)
-    return Tail(
-        text=shown[-MOST_SHOWN:],
-        attempt=attempt,
-        title=f"attempt {attempt}" if starts else "",
-        is_cut=len(shown) > MOST_SHOWN,
-        omitted_bytes=output.omitted_bytes,
-        onward=onward,
-    )
 
 
 def steps(run: jobkit.Run) -> Iterator[Step]:
@@ -229,13 +170,3 @@ def steps(run: jobkit.Run) -> Iterator[Step]:
         yield Step("ended", run.completed_at, took)
     elif run.is_running:
         yield Step("ends", None)
-
-
-def _address(run_id: int, attempt: int, after: int, *, follows: bool) -> str:
-    wish = 1 if follows else None
-    return url_for("runs.more", run_id=run_id, attempt=attempt, after=after, follow=wish)
-
-
-def _chosen_attempt() -> int | None:
-    chosen: int | None = request.args.get("attempt", None, type=int)
-    return chosen

@@ -179,7 +179,7 @@ def late(facts: Facts, limit: float) -> dict[str, tuple[int, ...]]:
     for run in facts.runs:
         if run.trigger != "schedule" or not facts.within(run.scheduled_for):
             continue
-        claimed = run.claimed_at if run.attempt <= 1 else first.get(run.id)
+        claimed = first.get(run.id, run.claimed_at if run.attempt <= 1 else None)
         count = counts[facts.jobs[run.job_id]]
         count["slots"] += 1
         if claimed is not None:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,78 @@ def test_files_hold_the_columns_of_the_tables_in_naive_utc_and_the_output(aged: 
                 assert [chunk["text"] for chunk in held["output"]] == texts
                 return
     raise AssertionError("the attempt is in no file")
+
+
+def test_files_are_sorted_and_two_engines_read_them_and_can_leave_parts_out(aged: Kit) -> None:
+    import duckdb
+    import polars
+
+    keeping(aged, 0).archive.run()
+    for row in manifest_rows(aged):
+        path = row.url.removeprefix("file://")
+        asked = f"SELECT format_version FROM parquet_file_metadata('{path}')"
+        assert duckdb.sql(asked).fetchall() == [(2,)]
+        by = {"runs": "completed_at", "attempts": "claimed_at"}.get(row.kind)
+        if by is None:
+            continue
+        frame = polars.read_parquet(path, hive_partitioning=False)
+        assert len(frame) == row.rows
+        assert frame.select(by, "id").rows() == sorted(frame.select(by, "id").rows())
+        assert frame.rows() == duckdb.read_parquet(path, hive_partitioning=False).fetchall()
+        of_groups = duckdb.sql(
+            "SELECT DISTINCT compression, stats_min_value IS NOT NULL, stats_max_value IS NOT NULL "
+            f"FROM parquet_metadata('{path}') WHERE path_in_schema = '{by}'"
+        ).fetchall()
+        assert of_groups == [("ZSTD", True, True)]
+
+
+@pytest.mark.parametrize("days", [-400, 40])
+def test_an_attempt_that_a_wrong_clock_claimed_leaves_with_its_run(aged: Kit, days: int) -> None:
+    with aged.database.write() as connection:
+        odd = connection.execute(
+            sa.select(attempts.c.id, attempts.c.dispatch_id, attempts.c.attempt)
+            .join(runs, runs.c.id == attempts.c.dispatch_id)
+            .where(runs.c.completed_at < datetime(2026, 1, 1, tzinfo=UTC))
+            .order_by(attempts.c.id)
+            .limit(1)
+        ).one()
+        at = {"claimed_at": datetime(2025, 12, 15, tzinfo=UTC) + timedelta(days=days)}
+        connection.execute(attempts.update().where(attempts.c.id == odd.id).values(at))
+        its = (output.c.dispatch_id == odd.dispatch_id) & (output.c.attempt == odd.attempt)
+        connection.execute(output.update().where(its).values(at))
+    before = contents(aged.database)
+    for month in months_of(keeping(aged, 0).archive.run()):
+        aged.archive.restore(month)
+    assert contents(aged.database) == before
+
+
+def test_attempts_that_printed_megabytes_are_written_in_little_memory(tmp_path: Path) -> None:
+    from jobkit.archive.frames import ATTEMPT_COLUMNS, OUTPUT_COLUMNS
+    from jobkit.archive.staging import MEMORY, Staging
+
+    at = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+    count, chunks, size = 30, 32, 262_144
+
+    def attempt(number: int) -> tuple[Any, ...]:
+        known = {"id": number, "job_id": 1, "run_time": at, "status": "SUCCESS", "attempt": 1}
+        known |= {"dispatch_id": number, "claimed_at": at, "output_bytes": chunks * size}
+        return tuple(known.get(column.name) for column in ATTEMPT_COLUMNS)
+
+    def said(run_ids: Sequence[int]) -> list[tuple[Any, ...]]:
+        names = [column.name for column in OUTPUT_COLUMNS]
+        assert names == ["dispatch_id", "attempt", "seq", "at", "stream", "text"]
+        return [
+            (run, 1, seq, at, "output", f"{run}-{seq} " + "x" * size)
+            for run in run_ids
+            for seq in range(chunks)
+        ]
+
+    staging = Staging(tmp_path, [])
+    staging.load_runs([])
+    staging.load_attempts([[attempt(number) for number in range(count)]], said)
+    assert count * chunks * size > int(MEMORY.removesuffix("MB")) << 20
+    (file,) = [file for file in staging.write("2026-01", "x", {}) if file.kind == "attempts"]
+    assert file.facts.rows == count
 
 
 def test_odd_text_comes_back_byte_by_byte(stage: Stage, place: Path) -> None:

@@ -87,6 +87,36 @@ def test_a_seed_makes_the_same_history_on_both_databases(
     assert _digest(empty_sqlite, 4) != _digest(sqlite_database + "2", 3)
 
 
+def test_a_sqlite_file_is_whole_and_has_its_log_and_its_indexes_again(
+    sqlite_database: str,
+) -> None:
+    import jobkit
+
+    asked = sa.text("SELECT name FROM sqlite_master WHERE type = 'index' ORDER BY name")
+    with jobkit.connect(sqlite_database) as kit:
+        with kit.database.read() as connection:
+            before = list(connection.scalars(asked))
+        generate(kit.database, attempts=500, months=1, now=MONDAY)
+        with kit.database.read() as connection:
+            assert list(connection.scalars(asked)) == before
+            # Also looks whether each row keeps the checks that the filling left out.
+            assert connection.scalar(sa.text("PRAGMA integrity_check")) == "ok"
+            assert connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
+            assert connection.scalar(sa.text("PRAGMA ignore_check_constraints")) == 0
+
+
+def test_a_sqlite_file_that_somebody_has_open_is_filled_as_well(sqlite_database: str) -> None:
+    import jobkit
+
+    with jobkit.connect(sqlite_database) as other, other.database.read() as reading:
+        assert reading.scalar(sa.select(sa.func.count()).select_from(runs)) == 0
+        with jobkit.connect(sqlite_database) as kit:
+            made = generate(kit.database, attempts=200, months=1, now=MONDAY)
+        assert reading.scalar(sa.select(sa.func.count()).select_from(runs)) == 0
+    with jobkit.connect(sqlite_database) as kit, kit.database.read() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(runs)) == made.runs
+
+
 def test_a_database_that_has_jobs_is_refused(made: Kit) -> None:
     with pytest.raises(BadInput, match="empty database"):
         generate(made.database, attempts=100, months=1, now=MONDAY)

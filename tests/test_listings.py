@@ -73,7 +73,7 @@ def test_runs_are_taken_by_number_by_job_and_by_slice(filled: Stage) -> None:
     assert ids(runs[1:4:2]) == [3, 1]
     assert ids(list(runs)) == [4, 3, 2, 1]
     for wrong in (slice(-3, None), slice(None), slice(0, 4, -1)):
-        with pytest.raises(BadInput, match="with an end"):
+        with pytest.raises(BadInput, match=r"kit\.runs"):
             _ = runs[wrong]
     with pytest.raises(NotFound, match="no run 99"):
         _ = runs[99]
@@ -89,7 +89,7 @@ def test_runs_are_filtered(filled: Stage) -> None:
     assert runs(job="stock")[-1].id == 1
     assert runs(job="sales", status="TIMEOUT") == []
     assert ids(runs()[1:3]) == [3, 2]
-    with pytest.raises(BadInput, match="Did you mean FAILED"):
+    with pytest.raises(BadInput, match=r"'fail' is no status\. Did you mean FAILED"):
         runs(status="fail")
     with pytest.raises(BadInput, match="negative"):
         runs(limit=-1)

@@ -476,3 +476,42 @@ def test_an_interpreter_without_ipython_uses_a_kernel_or_says_what_to_install(
     )
     assert bare.returncode == 1
     assert "pip install 'jobkit[notebook]'" in bare.stderr
+
+
+# Ending early, and cells that take too long
+
+ENDED = {"jobkit": {"kernel": True}}
+
+
+@pytest.mark.parametrize("metadata", [{}, ENDED], ids=["in process", "by a kernel"])
+def test_a_notebook_ends_early_and_well(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    ran = Ran(
+        write(
+            tmp_path,
+            "import jobkit\nprint('before')",
+            "jobkit.stop('nothing  new')\nprint('after')",
+            "1 / 0",
+            **metadata,
+        )
+    )
+    assert ran.code == 0, ran.errors
+    assert "before\n::stop nothing new\n" in ran.text
+    assert "after" not in ran.text
+    assert ran.told("end") == [("c0", True), ("c1", True)]
+    assert "Traceback" not in ran.errors
+    assert [len(item["outputs"]) for item in ran.notebook["cells"]] == [1, 1, 0]
+
+
+@pytest.mark.parametrize("metadata", [{}, ENDED], ids=["in process", "by a kernel"])
+@pytest.mark.parametrize(
+    "source", ["import time\ntime.sleep(60)", "import asyncio\nawait asyncio.sleep(60)"]
+)
+def test_a_cell_that_takes_too_long_is_interrupted_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metadata: dict[str, Any], source: str
+) -> None:
+    monkeypatch.setenv("JOBKIT_CELL_TIMEOUT", "1.5")
+    ran = Ran(write(tmp_path, "x = 1", source, "x = 2", **metadata))
+    assert ran.code == 124
+    assert "cell 2 was interrupted: it took longer than 1.5 s" in ran.errors
+    assert ran.told("end") == [("c0", True), ("c1", False)]
+    assert ran.notebook["cells"][1]["metadata"]["tags"] == ["jobkit.failed"]

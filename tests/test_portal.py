@@ -148,7 +148,7 @@ def test_the_overview_counts_the_day_and_names_what_runs_and_what_failed(
     said = words(body(client, "/"))
     assert "completed 1 failed 1 timeout 0 missed 0" in said
     assert "active jobs 3 of 3" in said
-    assert "workers online 0" in said
+    assert "None is online. Start one: jobkit worker" in said
     assert "Runs wait and no worker is online. Start one: jobkit worker" in said
     assert "1 running · 1 waiting · 0 workers" in said
 
@@ -360,14 +360,14 @@ def test_what_is_written_just_before_the_end_is_not_missed(
     claim, ask = running(history, 3), history.kit.output
     write(history, claim, "first\n")
 
-    def overtaken(*question: Any) -> Any:
+    def overtaken(_kit: jobkit.Kit, *question: Any) -> Any:
         answer = ask(*question)
         if not answer.is_complete:
             write(history, claim, "last\n", first=1)
             history.finish(claim)
         return replace(answer, is_complete=True)
 
-    monkeypatch.setattr(history.kit, "output", overtaken)
+    monkeypatch.setattr(jobkit.Kit, "output", overtaken)
     assert follow(client, body(client, "/runs/3/output?attempt=1")) == ("first\nlast", None)
 
 
@@ -403,3 +403,69 @@ def test_what_only_a_terminal_understands_is_taken_out() -> None:
     assert plain("\x1b[1;31mred\x1b[0m \x1b]0;title\x07and \x1b[2Kplain\x07\x00") == "red and plain"
     assert plain("cut in the middle \x1b[3") == "cut in the middle "
     assert plain("tab\tnew\nline ä 你 ✓") == "tab\tnew\nline ä 你 ✓"
+
+
+def test_jobs_are_found_by_name_tag_state_and_queue_and_sorted(
+    history: Stage, client: FlaskClient
+) -> None:
+    history.kit.edit("sales", tags=["nightly"])
+    history.kit.pause("on demand")
+
+    def listed(query: str) -> list[str]:
+        page = tree(body(client, f"/jobs{query}"))
+        return [link.text for link in page.iter(f"{XML}a") if link.get("href", "")[:6] == "/jobs/"]
+
+    script = "a <script>alert(1)<b>"
+    assert listed("") == [script, "on demand", "sales"]
+    assert listed("?text=DEMAND") == ["on demand"]
+    assert listed("?text=hello.py") == [script, "on demand", "sales"]
+    assert listed("?text=%25") == []
+    assert listed("?tag=nightly") == ["sales"]
+    assert listed("?tag=night") == []
+    assert listed("?state=paused") == ["on demand"]
+    assert listed("?state=IN_PROGRESS") == ["sales"]
+    assert listed("?queue=heavy") == ["on demand"]
+    assert listed("?sort=next") == [script, "sales", "on demand"]
+    assert "'LAZY' is no state of a job." in words(client.get("/jobs?state=LAZY").text)
+    assert "Jobs are not sorted by 'luck'." in words(client.get("/jobs?sort=luck").text)
+
+
+def test_all_jobs_that_match_are_paused_after_their_number_is_said(
+    history: Stage, client: FlaskClient
+) -> None:
+    assert "Pause 3 jobs?" in words(body(client, "/bulk/jobs/pause?state=active"))
+    assert "Pause 1 job?" in words(body(client, "/bulk/jobs/pause?job=sales"))
+    data = {"job": ["sales", "gone"]}
+    answer = client.post("/bulk/jobs/pause", data=data, headers=SAME_ORIGIN)
+    assert answer.location == "/jobs?done=1"
+    assert [job.name for job in history.kit.jobs if not job.is_active] == ["sales"]
+    answer = client.post("/bulk/jobs/resume", data={"state": "paused"}, headers=SAME_ORIGIN)
+    assert answer.location == "/jobs?state=paused&done=1"
+    assert all(job.is_active for job in history.kit.jobs)
+
+
+def test_the_overview_draws_the_last_day_of_each_job(history: Stage, client: FlaskClient) -> None:
+    drawn = tree(body(client, "/"))
+    svg = "{http://www.w3.org/2000/svg}"
+    titles = [title.text for title in drawn.iter(f"{svg}title")]
+    assert titles == ["3 runs, 1 to 3; the worst: failed", "run 4: pending"]
+
+
+def test_output_is_searched_in_all_its_lines(history: Stage, client: FlaskClient) -> None:
+    found = body(client, "/runs/1/lines?q=SCRIPT")
+    assert "1 of 3 lines hold SCRIPT ." in words(found)
+    assert "two &lt;<mark>script</mark>&gt;alert(&#39;x&#39;)&lt;/<mark>script</mark>&gt;" in found
+    assert "0 of 3 lines hold nothing ." in words(body(client, "/runs/1/lines?q=nothing"))
+    around = body(client, "/runs/1/lines?at=2")
+    assert "The lines around line 2 of 3." in words(around)
+    assert '<li id="L2" data-key="L2" value="2" aria-current="true">' in around
+
+
+def test_colours_of_a_terminal_are_classes_that_go_on(history: Stage, client: FlaskClient) -> None:
+    assert '<span class="ink-2">two</span> &lt;script&gt;' in body(client, "/runs/1")
+    claim = running(history, 3)
+    write(history, claim, "\x1b[31mbegins")
+    _, onward = follow(client, body(client, "/runs/3"))
+    write(history, claim, " goes on\x1b[0m", first=1)
+    more = body(client, str(onward))
+    assert '<span class="ink-1"> goes on</span>' in more

@@ -113,6 +113,26 @@ def test_polls_keep_focus_selection_ticks_and_what_was_opened(opened: Page, port
     assert complaints(opened) == []
 
 
+def test_a_job_is_made_with_a_mistake_that_is_mended_while_its_slots_are_seen(
+    opened: Page, portal: Portal
+) -> None:
+    opened.goto(f"{portal.url}/jobs")
+    opened.get_by_role("link", name="New job").click()
+    opened.get_by_label("Name", exact=True).fill("nightly")
+    opened.get_by_label("Script, notebook or program").fill("hello.py")
+    opened.get_by_label("Schedule").select_option("cron")
+    opened.get_by_label("When exactly").fill("0 6 * *")
+    expect(opened.locator("#preview")).to_contain_text("has 4 fields, not 5")
+    opened.get_by_role("button", name="Add the job").click()
+    expect(opened.get_by_role("alert")).to_contain_text("Not saved yet: when needs another look.")
+    opened.get_by_label("When exactly").fill("0 6 * * 1-5")
+    expect(opened.locator("#preview li")).to_have_count(10)
+    opened.get_by_role("button", name="Add the job").click()
+    opened.wait_for_url(f"{portal.url}/jobs/nightly")
+    assert portal.stage.kit.job("nightly").timing == ("cron", "0 6 * * 1-5")
+    assert [text for text in complaints(opened) if "422" not in text] == []
+
+
 def test_a_hidden_tab_asks_for_nothing(opened: Page, portal: Portal) -> None:
     opened.goto(f"{portal.url}/jobs")
     opened.evaluate(

@@ -46,7 +46,7 @@ class Change:
     """One difference."""
 
     kind: str
-    """script, job, commit, packages, parameter, host, python, variables or metric."""
+    """script, edit, job, commit, packages, parameter, host, python, variables or metric."""
     before: Any
     after: Any
     """Values that may be secret are `***`."""
@@ -83,6 +83,19 @@ def _script(before: Ran, after: Ran) -> Iterator[Change]:
         diff = scripts.diff(before.text, after.text, names[1])
         words += scripts.summary(diff)
     yield Change("script", one, two, words, 90, diff)
+
+
+def corrections(provenance: Mapping[str, Any]) -> Iterator[Change]:
+    """Yield the cells that were corrected by hand while an attempt's kernel was kept."""
+    for edit in provenance.get("edits") or ():
+        if isinstance(edit, Mapping):
+            words = f"cell {edit.get('cell')} was corrected by {edit.get('by')}"
+            words += scripts.summary(str(edit.get("diff", "")))
+            yield Change("edit", None, edit.get("at"), words, 95, str(edit.get("diff", "")))
+
+
+def _corrected(_before: Ran, after: Ran) -> Iterator[Change]:
+    yield from corrections(after.provenance)
 
 
 _EXECUTION: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -251,6 +264,7 @@ def _notable(before: float, after: float) -> int:
 
 
 _COMPARISONS: tuple[Callable[[Ran, Ran], Iterator[Change]], ...] = (
+    _corrected,
     _script,
     _job,
     _commit,

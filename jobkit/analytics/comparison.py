@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 
-from jobkit.analytics.changes import Change, Ran, differences
+from jobkit.analytics.changes import Change, Ran, corrections, differences
 from jobkit.analytics.window import literal
 from jobkit.cards import LONGEST_LINE, MOST_BYTES, plain
 from jobkit.errors import BadInput, NotFound
@@ -69,17 +69,19 @@ class Changes:
 
     def __repr__(self) -> str:
         if self.worked_at is None:
-            return f"Run {self.run_id}: {self.since}"
+            return "\n".join([f"Run {self.run_id}: {self.since}", *self.lines])
         listed = self.lines or ["nothing that was recorded"]
         return "\n".join([f"Changed {self.since}:", *(f"  {line}" for line in listed)])
 
     def _repr_html_(self) -> str:
-        if self.worked_at is None:
-            return f"<p>Run {self.run_id}: {escape(self.since)}</p>"
         for lines in SHOWN_LINES:
             items = "".join(f"<li>{_item(change, lines)}</li>" for change in self.found[:MOST])
-            body = f"<ul>{items}</ul>" if items else "<p>Nothing that was recorded.</p>"
-            made = f"<p>Changed {escape(self.since)}:</p>{body}"
+            listed = f"<ul>{items}</ul>" if items else ""
+            if self.worked_at is None:
+                made = f"<p>Run {self.run_id}: {escape(self.since)}</p>{listed}"
+            else:
+                body = listed or "<p>Nothing that was recorded.</p>"
+                made = f"<p>Changed {escape(self.since)}:</p>{body}"
             if len(made.encode("utf-8", "replace")) < MOST_BYTES:
                 break
         return made
@@ -116,7 +118,8 @@ def compare(
     later = ended[number]
     worked = history.last_success(connection, run.job_id, later.claimed_at) or archived
     if worked is None:
-        return Changes(run_id, run.job_id, number, later.claimed_at, None, None, None, ())
+        edited = tuple(corrections(_provenance(later)))
+        return Changes(run_id, run.job_id, number, later.claimed_at, None, None, None, edited)
     hashes = [_provenance(row).get("sha256") or "" for row in (worked, later)]
     texts = keepsakes.scripts(connection, hashes)
     before = _ran(connection, worked, worked.job_version, texts)

@@ -9,7 +9,7 @@ from datetime import timedelta
 import polars as pl
 
 from jobkit.analytics.shapes import ATTEMPTS, INSTANT, RUNS
-from jobkit.analytics.shelf import Sources
+from jobkit.analytics.shelf import SKEW, Sources
 from jobkit.analytics.snapshot import Snapshot
 from jobkit.analytics.views import ATTEMPTS as ATTEMPT_VIEW
 from jobkit.analytics.views import RUNS as RUN_VIEW
@@ -54,16 +54,18 @@ def _all(files: Sequence[str], fresh: pl.DataFrame, schema: dict[str, pl.DataTyp
 def _run_touches(window: Window) -> pl.Expr:
     if window.start is None:
         return pl.lit(value=True)
-    made = pl.min_horizontal("created_at", "scheduled_for") < naive(window.end)
-    ended = pl.col("completed_at")
-    return made & (ended.is_null() | (ended >= naive(window.start)))
+    made = pl.min_horizontal("created_at", "scheduled_for", "completed_at") < naive(window.end)
+    ended, last = pl.col("completed_at"), pl.max_horizontal("completed_at", "scheduled_for")
+    within = (ended >= naive(window.start - SKEW)) & (last >= naive(window.start))
+    return made & (ended.is_null() | within)
 
 
 def _attempt_touches(window: Window, longest: timedelta) -> pl.Expr:
     if window.start is None:
         return pl.lit(value=True)
     claimed = pl.col("claimed_at")
-    made = claimed < naive(window.end)
+    made = claimed < naive(window.end + SKEW)
+    made &= pl.min_horizontal("claimed_at", "finished_at") < naive(window.end)
     last = pl.max_horizontal("claimed_at", "finished_at")
     return made & (claimed >= naive(window.start - longest)) & (last >= naive(window.start))
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from jobkit.analytics.hot import Folder, State, earliest
 from jobkit.analytics.objects import Objects
+from jobkit.analytics.objects import longest as longest_of
 from jobkit.analytics.shapes import ATTEMPTS, RUNS
 from jobkit.analytics.snapshot import Look, Snapshot
 from jobkit.analytics.window import EPOCH, Window, micros
@@ -104,7 +105,8 @@ class Shelf:
             "runs": snapshot.runs.height + sum(part.runs for part in state.parts),
             "attempts": snapshot.attempts.height + sum(part.attempts for part in state.parts),
         }
-        missing, longest = list(snapshot.lacking), state.longest
+        missing = list(snapshot.lacking)
+        longest = max(state.longest, longest_of(snapshot.attempts.lazy()))
         firsts = [earliest(snapshot.runs, snapshot.attempts), *(part.first for part in state.parts)]
         is_uniform = True
         for listed in self._within(snapshot, window):
@@ -149,7 +151,7 @@ class Shelf:
                 window.start
                 and row.kind == "attempts"
                 and row.first_at
-                and row.first_at >= window.end
+                and row.first_at >= window.end + SKEW
             )
             if row.rows and not is_past and not is_later:
                 yield row

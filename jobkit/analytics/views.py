@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from jobkit.analytics.shelf import Sources, Stream
+from jobkit.analytics.shelf import SKEW, Sources, Stream
 from jobkit.analytics.snapshot import Snapshot
 from jobkit.analytics.window import Window, literal
 
@@ -215,10 +215,12 @@ def _run_rows(sources: Sources, window: Window) -> str:
     """Return SQL for the runs of a window: from slot or making to end they touch it."""
     made = ended = "TRUE"  # of the whole history all, whatever a clock says that is ahead
     if window.start is not None:
-        made = f"least(created_at, scheduled_for) < {literal(window.end)}"
-        ended = f"completed_at >= {literal(window.start)}"
+        # A clock that goes behind ends a run before its slot.
+        made = f"least(created_at, scheduled_for, completed_at) < {literal(window.end)}"
+        ended = f"completed_at >= {literal(window.start - SKEW)}"
+        ended += f" AND greatest(completed_at, scheduled_for) >= {literal(window.start)}"
     return _rows("runs", sources, _run_columns(), f"{ended} AND {made}") + (
-        f" WHERE (completed_at IS NULL OR {ended}) AND {made}"
+        f" WHERE (completed_at IS NULL OR ({ended})) AND {made}"
     )
 
 
@@ -242,7 +244,9 @@ def _attempt_rows(sources: Sources, window: Window) -> str:
     if window.start is not None:
         start = literal(window.start)
         earliest = literal(window.start - sources.longest)
-        touches = f"claimed_at < {literal(window.end)}"
+        # A clock that goes behind ends an attempt before its claim.
+        touches = f"claimed_at < {literal(window.end + SKEW)}"
+        touches += f" AND least(claimed_at, finished_at) < {literal(window.end)}"
         touches += f" AND greatest(claimed_at, finished_at) >= {start} AND claimed_at >= {earliest}"
     names = [made.removeprefix("a.") for made, _ in ATTEMPTS.values() if made.startswith("a.")]
     return _rows("attempts", sources, ", ".join(names), touches) + (f" WHERE {touches}")

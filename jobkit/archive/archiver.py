@@ -15,12 +15,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jobkit.archive import places, removal
+from jobkit.archive.frames import ATTEMPT_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS
 from jobkit.archive.places import Place
-from jobkit.archive.staging import STAGED, File, Staging
+from jobkit.archive.staging import File, Staging
 from jobkit.db import Database
 from jobkit.errors import ArchiveDamaged, JobkitError
 from jobkit.store import leaving, manifest
@@ -136,13 +138,11 @@ class Archiver:
     def _archive(self, since: datetime, upto: datetime) -> Part | None:
         """Archive a month as one part; None when nothing is to leave, or somebody else was here."""
         month, part = f"{since:%Y-%m}", str(uuid.uuid4())
-        with (
-            tempfile.TemporaryDirectory(prefix="jobkit-") as folder,
-            Staging(Path(folder)) as staging,
-        ):
-            seen = self._stage(staging, since, upto, month)
-            if seen is None:
+        with tempfile.TemporaryDirectory(prefix="jobkit-") as folder:
+            staged = self._stage(Path(folder), since, upto, month)
+            if staged is None:
                 return None
+            staging, seen = staged
             self.reached("staged")
             files = staging.write(month, part, self.rollups)
             self.reached("written")
@@ -159,9 +159,9 @@ class Archiver:
         return made
 
     def _stage(
-        self, staging: Staging, since: datetime, upto: datetime, month: str
-    ) -> set[str] | None:
-        """Read a month in one snapshot; returns the parts that it had then.
+        self, folder: Path, since: datetime, upto: datetime, month: str
+    ) -> tuple[Staging, set[str]] | None:
+        """Read a month in one snapshot; returns it with the parts that it had then.
 
         None when nothing is to leave, or the rows of another part are still on their way.
         """
@@ -170,12 +170,17 @@ class Archiver:
             if any(row.removed_at is None for row in listed):
                 return None
             stay = sorted(leaving.newest(connection, self.keep_runs))
-            if not leaving.count(connection, since, upto, without=stay):
+            wanted = leaving.count(connection, since, upto, without=stay)
+            if not wanted:
                 return None
-            for name, columns in STAGED.items():
-                staging.load(name, leaving.read(connection, columns, since, upto))
-        staging.keep_out(stay)
-        return {row.part for row in listed}
+            staging = Staging(folder, stay)
+            staging.load_runs(leaving.read_runs(connection, RUN_COLUMNS, since, upto))
+            staging.counted(wanted)
+            staging.load_attempts(
+                leaving.read_attempts(connection, ATTEMPT_COLUMNS, since, upto),
+                partial(leaving.read_output, connection, OUTPUT_COLUMNS),
+            )
+        return staging, {row.part for row in listed}
 
     def _put(self, file: File, folder: Path) -> None:
         """Put a file where it is to lie, and look whether it lies there as it was written."""

@@ -64,6 +64,7 @@ def _paced(database: Database, ids: Iterator[int], part: str) -> Iterator[int | 
             leaving.remove(connection, chosen)
         took = stopwatch() - began
         size = min(MOST_IN_BATCH, max(1.0, size * min(2.0, AIM_SECONDS / max(took, 1e-4))))
+        database.empty_log()
         yield len(chosen)
         nap(PAUSE_SECONDS)
 

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from jobkit.archive.archiver import fetched
-from jobkit.archive.staging import ATTEMPT_COLUMNS, RUN_COLUMNS, batches
+from jobkit.archive.frames import ATTEMPT_COLUMNS, RUN_COLUMNS
+from jobkit.archive.staging import batches
 from jobkit.clock import nap
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import ArchiveConflict, BadInput
@@ -78,6 +79,7 @@ def _bring_back(
                 if not manifest.is_coming_back(connection, part, since):
                     raise _taken(part)
                 write(connection, names, rows)
+            database.empty_log()
             reached("restoring")
             nap(PAUSE_SECONDS)
 

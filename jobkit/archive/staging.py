@@ -1,57 +1,31 @@
-"""Rows of one part on their way: from the database into DuckDB on disk, and into Parquet files.
+"""Rows of one part on their way: from the database into slices on disk, and into Parquet files.
 
 DuckDB and polars are imported when a staging is opened: only an archiver pays for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import sqlalchemy as sa
-
-from jobkit.archive import places
-from jobkit.db import Utc
+from jobkit.archive import frames, places
+from jobkit.archive.frames import ATTEMPT_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS
 from jobkit.errors import ArchiveDamaged, BadInput
-from jobkit.models import attempts, output, runs
+from jobkit.store.leaving import Rows
 
-MEMORY = "400MB"
+MEMORY, MUCH_MEMORY = "160MB", "400MB"
+"""Of DuckDB; the other one for rows that weigh more than `HEAVY`."""
+HEAVY = 8192
+GROUP_BYTES = 32 << 20
+LEAST_GROUP = 2048
 THREADS = 2
-ROW_GROUP = 122_880
-RUN_COLUMNS = tuple(column for column in runs.c if column.name != "born")
-ATTEMPT_COLUMNS = tuple(attempts.c)
-OUTPUT_COLUMNS = tuple(column for column in output.c if column.name != "claimed_at")
-STAGED: Mapping[str, tuple[sa.Column[Any], ...]] = {
-    "runs": RUN_COLUMNS,
-    "attempts": ATTEMPT_COLUMNS,
-    "output": OUTPUT_COLUMNS,
-}
-_WRITTEN = {
-    "runs": "SELECT * FROM runs ORDER BY completed_at, id",
-    "attempts": "SELECT * FROM whole ORDER BY claimed_at, id",
-}
-SLICE_BYTES = 32 << 20
-_CHUNKS = 'STRUCT(seq BIGINT, "at" TIMESTAMP, stream VARCHAR, "text" VARCHAR)[]'
-_SHAPE = f"CREATE TABLE whole AS SELECT *, NULL::{_CHUNKS} AS output FROM attempts LIMIT 0"  # noqa: S608
-_SLICES = f"""
-SELECT max(dispatch_id) FROM (
-    SELECT dispatch_id, sum(coalesce(length(text), 0)) OVER (ORDER BY dispatch_id) // {SLICE_BYTES}
-        AS slice
-    FROM attempts LEFT JOIN output USING (dispatch_id, attempt))
-GROUP BY slice ORDER BY 1"""  # noqa: S608 - a number of ours
-_WHOLE = """
-INSERT INTO whole
-SELECT attempts.*, coalesce(said.chunks, []) FROM attempts LEFT JOIN (
-    SELECT dispatch_id, attempt,
-        list({'seq': seq, 'at': "at", 'stream': stream, 'text': "text"} ORDER BY seq) AS chunks
-    FROM output WHERE dispatch_id > $1 AND dispatch_id <= $2
-    GROUP BY dispatch_id, attempt
-) AS said USING (dispatch_id, attempt)
-WHERE dispatch_id > $1 AND dispatch_id <= $2"""
-"""Attempts with their output, slice by slice: lists of all of it would not fit the memory."""
+ROW_GROUPS = {"runs": 61_440, "attempts": 20_480}
+"""Rows: what two threads hold at once of each has to fit the memory."""
+COLUMNS = {"runs": RUN_COLUMNS, "attempts": ATTEMPT_COLUMNS}
 _INSTANT = {"runs": "completed_at", "attempts": "claimed_at"}
 
 
@@ -79,98 +53,128 @@ class File:
     sha256: str
 
 
-class Frame:
-    """Hands a polars frame to DuckDB, which then needs no other package."""
+class Slices:
+    """Rows of a kind on disk, in the order in which they came, and what they add up to."""
 
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
+    def __init__(self, folder: Path, kind: str) -> None:
+        folder.mkdir()
+        self._folder, self._at = folder, _INSTANT[kind]
+        self.paths: list[Path] = []
+        self._rows = self._id_sum = self._bytes = 0
+        self._bounds: list[tuple[int, datetime]] = []
 
-    def __arrow_c_stream__(self, requested: Any = None) -> Any:
-        return self._frame.__arrow_c_stream__(requested)
+    def add(self, frame: Any) -> None:
+        """Keep a frame; what it costs to write and read it once more is little."""
+        path = self._folder / f"{len(self.paths)}.parquet"
+        frame.write_parquet(path, compression="lz4", statistics=False)
+        self.paths.append(path)
+        if len(frame):
+            ids, instants = frame["id"], frame[self._at]
+            self._rows += len(frame)
+            self._bytes += frame.estimated_size()
+            self._id_sum += int(ids.sum())
+            ends = [(ids.min(), instants.min()), (ids.max(), instants.max())]
+            columns = list(zip(*self._bounds, *ends, strict=True))
+            self._bounds = [tuple(map(min, columns)), tuple(map(max, columns))]
+
+    @property
+    def facts(self) -> Facts:
+        if not self._bounds:
+            return Facts(0, 0, None, None, None, None)
+        (first, first_at), (last, last_at) = self._bounds
+        instants = [at.replace(tzinfo=UTC) for at in (first_at, last_at)]
+        return Facts(self._rows, self._id_sum, first, last, *instants)
+
+    @property
+    def row_bytes(self) -> int:
+        """About how much a row holds."""
+        return self._bytes // max(1, self._rows)
+
+    @property
+    def relation(self) -> str:
+        return _relation(self.paths)
 
 
 class Staging:
-    """A DuckDB database; what does not fit its memory lies in a folder that goes afterwards."""
+    """Runs and attempts of a month in a folder, slice by slice, and the files made of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stay: Iterable[int]) -> None:
+        """Stage in a folder; what is of the runs that `stay` is left out."""
         self._duckdb, self._polars = _engines()
         self.folder = folder
-        self._connection = self._duckdb.connect(
-            config={
-                "memory_limit": MEMORY,
-                "threads": THREADS,
-                "temp_directory": str(folder / "spilled"),
-                "preserve_insertion_order": False,
-            },
-        )
-        for name, columns in STAGED.items():
-            listed = ", ".join(f'"{column.name}" {_type(column)}' for column in columns)
-            self._connection.execute(f"CREATE TABLE {name} ({listed})")
+        self._stay = self._polars.Series(list(stay), dtype=self._polars.Int64)
+        self._slices = {kind: Slices(folder / f"staged-{kind}", kind) for kind in COLUMNS}
 
-    def __enter__(self) -> Self:
-        return self
+    def load_runs(self, batches: Iterable[Rows]) -> None:
+        """Take runs as the database's driver gives them, in the order of their ends."""
+        for rows in chain([()], batches):
+            self._slices["runs"].add(self._leaving(frames.frame(RUN_COLUMNS, rows), "id"))
 
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
+    def load_attempts(self, batches: Iterable[Rows], said: Callable[[Sequence[int]], Rows]) -> None:
+        """Take attempts in the order of their claims, and what they printed: `said` reads it."""
+        for rows in chain([()], batches):
+            frame = self._leaving(frames.frame(ATTEMPT_COLUMNS, rows), "dispatch_id")
+            for part in frames.light(frame):
+                ids = part["dispatch_id"].unique().sort().to_list()
+                printed = frames.frame(OUTPUT_COLUMNS, said(ids) if ids else ())
+                self._slices["attempts"].add(frames.whole(part, printed))
 
-    def load(self, name: str, batches: Iterable[Sequence[Sequence[Any]]]) -> int:
-        """Take rows as the database's driver gives them; returns how many."""
-        columns, count = STAGED[name], 0
-        casts = ", ".join(f'CAST("{column.name}" AS {_type(column)})' for column in columns)
-        for batch in batches:
-            frame = Frame(self._frame(columns, batch))
-            self._connection.register("incoming", frame)
-            self._connection.execute(f"INSERT INTO {name} SELECT {casts} FROM incoming")  # noqa: S608
-            self._connection.unregister("incoming")
-            count += len(batch)
-        return count
-
-    def keep_out(self, run_ids: Iterable[int]) -> None:
-        """Take runs out again, with all that is theirs."""
-        ids = list(run_ids)
-        self._connection.execute("DELETE FROM runs WHERE id IN (SELECT unnest(?))", [ids])
-        for name in ("attempts", "output"):
-            self._connection.execute(
-                f"DELETE FROM {name} WHERE dispatch_id IN (SELECT unnest(?))",  # noqa: S608
-                [ids],
+    def counted(self, runs: int) -> None:
+        """Refuse to go on unless so many runs were taken: ArchiveDamaged."""
+        if (taken := self._slices["runs"].facts.rows) != runs:
+            raise ArchiveDamaged(
+                f"{taken} runs were read of {runs} that are to leave.",
+                "Nothing left the tables. Look at the disk of this machine.",
             )
 
-    def count(self, name: str) -> int:
-        return int(self._connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0])  # noqa: S608
+    def _leaving(self, frame: Any, of: str) -> Any:
+        return frame.filter(~self._polars.col(of).is_in(self._stay.implode()))
 
     def write(self, month: str, part: str, rollups: Mapping[str, str]) -> list[File]:
         """Write the files of a part, read each back, and say what the manifest is to hold.
 
         ArchiveDamaged when what is read is not what was written.
         """
-        self._join_output()
-        files = [
-            self._write(kind, f"{kind}/month={month}/part-{part}.parquet", question)
-            for kind, question in _WRITTEN.items()
-        ]
-        of = {"runs": "runs", "attempts": "attempts"}
-        for kind, question in rollups.items():
-            key = f"rollups/{kind}/month={month}/part-{part}.parquet"
-            files.append(self._write(kind, key, question.format(**of)))
+        with self._duckdb.connect(config=self._config()) as connection:
+            files = [
+                self._write(
+                    connection,
+                    kind,
+                    f"{kind}/month={month}/part-{part}.parquet",
+                    f"SELECT * FROM {slices.relation}",  # noqa: S608 - files of ours
+                )
+                for kind, slices in self._slices.items()
+            ]
+            of = {file.kind: _relation([file.path]) for file in files}
+            for kind, question in rollups.items():
+                key = f"rollups/{kind}/month={month}/part-{part}.parquet"
+                files.append(self._write(connection, kind, key, question.format(**of)))
         return files
 
-    def _join_output(self) -> None:
-        execute = self._connection.execute
-        execute(_SHAPE)
-        after = 0
-        for (upto,) in execute(_SLICES).fetchall():
-            execute(_WHOLE, [after, upto])
-            after = upto
+    def _config(self) -> dict[str, Any]:
+        heaviest = max(slices.row_bytes for slices in self._slices.values())
+        return {
+            "memory_limit": MUCH_MEMORY if heaviest > HEAVY else MEMORY,
+            "threads": THREADS,
+            "temp_directory": str(self.folder / "spilled"),
+        }
 
-    def _write(self, kind: str, key: str, question: str) -> File:
+    def _row_group(self, kind: str) -> int:
+        """Return how many rows a row group has: fewer where attempts printed a lot."""
+        if kind not in self._slices:
+            return 122_880
+        fitting = GROUP_BYTES // max(1, self._slices[kind].row_bytes)
+        return min(ROW_GROUPS[kind], max(LEAST_GROUP, fitting))
+
+    def _write(self, connection: Any, kind: str, key: str, question: str) -> File:
         path = self.folder / f"{kind}.parquet"
-        self._connection.execute(
+        connection.execute(
             f"COPY ({question}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION zstd, "
-            f"PARQUET_VERSION v2, ROW_GROUP_SIZE {ROW_GROUP})"
+            f"PARQUET_VERSION v2, ROW_GROUP_SIZE {self._row_group(kind)})"
         )
         facts = look(path, kind)
-        if kind in _INSTANT:
-            wanted = self._facts(kind, kind)
+        if kind in self._slices:
+            wanted = self._slices[kind].facts
         else:
             wanted = Facts(facts.rows, 0, None, None, None, None)
         if facts != wanted:
@@ -180,37 +184,10 @@ class Staging:
             )
         return File(kind, key, path, facts, path.stat().st_size, places.sha256(path))
 
-    def _facts(self, kind: str, relation: str) -> Facts:
-        return _facts(self._connection, kind, relation)
 
-    def _frame(self, columns: Sequence[sa.Column[Any]], batch: Sequence[Sequence[Any]]) -> Any:
-        polars = self._polars
-        values = zip(*batch, strict=True)
-        return polars.DataFrame(
-            [
-                polars.Series(column.name, given, dtype=self._dtype(column, given), strict=False)
-                for column, given in zip(columns, values, strict=True)
-            ]
-        )
-
-    def _dtype(self, column: sa.Column[Any], given: Sequence[Any]) -> Any:
-        if isinstance(column.type, Utc):
-            # SQLite gives text, which DuckDB reads; PostgreSQL's driver gives instants.
-            is_text = any(isinstance(value, str) for value in given)
-            return self._polars.String if is_text else self._polars.Datetime("us")
-        return getattr(self._polars, _DTYPES[_type(column)])
-
-
-_DTYPES = {"BIGINT": "Int64", "DOUBLE": "Float64", "VARCHAR": "String"}
-
-
-def _type(column: sa.Column[Any]) -> str:
-    kind = column.type
-    if isinstance(kind, Utc):
-        return "TIMESTAMP"
-    if isinstance(kind, sa.Integer):
-        return "BIGINT"
-    return "DOUBLE" if isinstance(kind, sa.Float) else "VARCHAR"
+def _relation(paths: Sequence[Path]) -> str:
+    listed = ", ".join(f"'{_quoted(path)}'" for path in paths)
+    return f"read_parquet([{listed}], hive_partitioning = false)"
 
 
 def _facts(connection: Any, kind: str, relation: str) -> Facts:

@@ -10,7 +10,7 @@ import typer
 import jobkit
 from jobkit import kit as kits
 from jobkit import migrations, settings, text
-from jobkit.cli import archive, artifacts, coverage, jobs, runs, services, sql, testing
+from jobkit.cli import accounts, archive, artifacts, coverage, jobs, runs, services, sql, testing
 from jobkit.cli import options as o
 from jobkit.cli.show import err, findings_table, out, print_json
 from jobkit.db import Database
@@ -26,6 +26,8 @@ app.add_typer(jobs.app, name="job")
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
 app.add_typer(database, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(accounts.users, name="user")
+app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")
 
 COMMANDS: tuple[Callable[..., None], ...] = (

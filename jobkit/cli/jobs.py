@@ -60,6 +60,9 @@ def add(
     env: o.EnvVars = None,
     secret: o.Secrets = None,
     isolation: o.Isolation = None,
+    keep_kernel: o.KeepKernel = None,
+    cell_timeout: o.CellTimeout = None,
+    keep: o.Keep = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Add a job; without a schedule it runs on demand."""
@@ -105,6 +108,9 @@ def edit(
     env: o.EnvVars = None,
     secret: o.Secrets = None,
     isolation: o.Isolation = None,
+    keep_kernel: o.KeepKernel = None,
+    cell_timeout: o.CellTimeout = None,
+    keep: o.Keep = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Change a job: what is not given stays; a changed schedule starts from now."""
@@ -209,6 +215,7 @@ def _executed(job: Job) -> str:
         "variables": ", ".join(job.variables or ()),
         "secrets": ", ".join(job.secrets or ()),
         "isolation": job.isolation,
+        "keep_kernel_seconds": job.keep_kernel_seconds,
     }
     return escape("; ".join(f"{name} {value}" for name, value in said.items() if value))
 

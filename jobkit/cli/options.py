@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobkit import parameters
 from jobkit.clock import nap
 from jobkit.errors import BadInput, DatabaseUnavailable
 from jobkit.kit import Kit, connect
@@ -71,6 +71,7 @@ Python = _option("--python", "P", "An interpreter, or the folder of a virtual en
 Memory = _option("--memory", "SIZE", "An attempt that uses more is ended; like 512MB.")
 WorkingDir = _option("--cwd", "DIR", "Where it runs, below a script root.")
 Isolation = _option("--isolation", "I", "fresh: always a new interpreter; warm: where possible.")
+KeepKernel = _option("--keep-kernel", "D", "A notebook's kernel waits so long after a failure.")
 Nice = Annotated[
     int | None, typer.Option("--nice", metavar="N", help="How far it gives way to others, 0 to 19.")
 ]
@@ -80,6 +81,10 @@ Embed = Annotated[
 EnvVars = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="K=V", help="A variable of its environment. Repeatable."),
+]
+CellTimeout = _option("--cell-timeout", "D", "A cell of a notebook is ended after so long.")
+Keep = Annotated[
+    int | None, typer.Option("--keep", metavar="N", help="Keep files of the last N runs only.")
 ]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", metavar="T", help="A word to find it by. Repeatable.")
@@ -129,16 +134,11 @@ def read_pairs(flag: str, pairs: list[str] | None) -> dict[str, str]:
     return found
 
 
-def read_params(pairs: list[str] | None) -> dict[str, Any]:
-    """Read `k=v` pairs: a value that is JSON is that, any other is text."""
-    return {key: _json_or_text(value) for key, value in read_pairs("--param", pairs).items()}
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
+def read_params(
+    pairs: list[str] | None, signature: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Read `k=v` pairs by a job's signature; without one a value that is JSON is that, or text."""
+    return parameters.from_text(signature, read_pairs("--param", pairs))
 
 
 def read_source(target: str) -> str:

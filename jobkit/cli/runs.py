@@ -51,7 +51,7 @@ def run(
 ) -> None:
     """Run a job now; prints the run's id."""
     with o.open_kit() as kit:
-        made = kit.submit(name, **o.read_params(param))
+        made = kit.submit(name, **o.read_params(param, kit.job(name).signature))
         if not as_json:
             print(made.id, flush=True)  # noqa: T201
         if follow:

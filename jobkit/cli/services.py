@@ -30,6 +30,14 @@ OTHER_PORTS = 20
 
 Host = Annotated[str | None, typer.Option("--host", help="The address to listen on.")]
 Port = Annotated[int | None, typer.Option("--port", help="The port to listen on.")]
+Proxy = Annotated[
+    str | None,
+    typer.Option(
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        help="The TLS proxy before the portal, like 127.0.0.1.",
+    ),
+]
 Slots = Annotated[int | None, typer.Option("--slots", help="Runs side by side.")]
 Queues = Annotated[str | None, typer.Option("--queues", help="Queues, the preferred one first.")]
 
@@ -128,10 +136,10 @@ def worker(
         services.wait()
 
 
-def portal(host: Host = None, port: Port = None) -> None:
-    """Serve the portal."""
+def portal(host: Host = None, port: Port = None, trusted_proxy: Proxy = None) -> None:
+    """Serve the portal: for this machine alone by a token, for others once there are users."""
     _log_to_stderr()
-    with o.open_kit(waits=True, host=host, port=port) as kit:
+    with o.open_kit(waits=True, host=host, port=port, trusted_proxy=trusted_proxy) as kit:
         server, address = _portal(kit, exact_port=port is not None)
         services = Services()
         services.start("portal", server.run, server.close)
@@ -182,21 +190,43 @@ def _portal(kit: Kit, *, exact_port: bool) -> tuple[Server, str]:
     """Open the portal's port: the one that was asked for, or the next free one."""
     from portal import create_app, serve
 
-    chosen = kit.settings
-    token = chosen.token or secrets.token_urlsafe(24)
+    chosen, token = kit.settings, _token(kit)
     app = create_app(kit, token=token, host=chosen.host, trusted_hosts=chosen.trusted_hosts)
     ports = [chosen.port] if exact_port else [*range(chosen.port, chosen.port + OTHER_PORTS), 0]
     for port in ports:
         try:
-            server = serve(app, chosen.host, port)
+            server = serve(app, chosen.host, port, trusted_proxy=chosen.trusted_proxy)
         except OSError as error:
             reason = error.strerror or str(error)
         else:
-            return server, f"{server.url}/?token={token}"
+            return server, f"{server.url}/?token={token}" if token else f"{server.url}/"
     raise BadInput(
         f"The portal cannot listen on {chosen.host}:{chosen.port}: {reason}.",
         "Choose another: --port N, or --port 0 for any.",
     )
+
+
+def _token(kit: Kit) -> str | None:
+    """Return the token that opens the portal; None where people sign in by name.
+
+    A portal that other machines reach, by its address or through a proxy, has users or is refused.
+    """
+    from portal.origin import is_loopback
+
+    chosen = kit.settings
+    is_private = is_loopback(chosen.host) and chosen.trusted_proxy is None
+    if not kit.users.any_active():
+        if is_private:
+            return chosen.token or secrets.token_urlsafe(24)
+        raise BadInput(
+            f"The portal on {chosen.host} can be reached from other machines, and has no users.",
+            "Add one first: jobkit user add NAME --role admin",
+        )
+    if chosen.token is not None:
+        log.warning("JOBKIT_TOKEN opens nothing: this portal has users, who sign in by name.")
+    if not is_loopback(chosen.host) and chosen.trusted_proxy is None:
+        log.warning("passwords travel in the clear: put a TLS proxy before it (--trusted-proxy)")
+    return None
 
 
 def _log_to_stderr() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+
+ROWS_A_STATEMENT = 100
+"""To begin and end a statement costs SQLite a third of what a row does."""
 
 _INDEXES = {
     "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL "
@@ -20,20 +24,31 @@ _INDEXES = {
 
 
 def copy_rows(
-    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
     """Insert rows as the database keeps them: instants as text in naive UTC, JSON as text."""
     driver: Any = connection.connection.driver_connection
     names = ", ".join(columns)
     if connection.dialect.name == "sqlite":
-        marks = ", ".join("?" * len(columns))
-        driver.executemany(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", rows)  # noqa: S608
+        _insert(driver, f"{table.name} ({names})", len(columns), rows)
         return
     statement = f"COPY {table.name} ({names}) FROM STDIN"
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         write = copy.write_row
         for row in rows:
             write(row)
+
+
+def _insert(driver: Any, into: str, width: int, rows: Sequence[Sequence[Any]]) -> None:
+    marks = f"({', '.join('?' * width)})"
+    whole = len(rows) - len(rows) % ROWS_A_STATEMENT
+    many = (
+        list(chain.from_iterable(rows[at : at + ROWS_A_STATEMENT]))
+        for at in range(0, whole, ROWS_A_STATEMENT)
+    )
+    begun = f"INSERT INTO {into} VALUES "  # noqa: S608 - names of ours
+    driver.executemany(begun + ", ".join([marks] * ROWS_A_STATEMENT), many)
+    driver.executemany(begun + marks, rows[whole:])
 
 
 @contextmanager

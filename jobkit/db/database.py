@@ -64,12 +64,25 @@ class Database:
         After 30 s without an end its connection is held to be dead, unless it `takes_long`.
         `lazily`: its commit does not wait for the disk. When the power fails it may be undone, with
         all that was committed after it; a later commit that does wait makes it durable as well.
+        Who commits many so calls `empty_log` between them, or the next of the others has to.
         """
         return self._transaction(True, takes_long, lazily)
 
     def read(self, *, takes_long: bool = False) -> AbstractContextManager[Connection]:
         """Open a transaction that only reads: all its statements see one snapshot."""
         return self._transaction(False, takes_long)
+
+    def empty_log(self) -> None:
+        """Let a SQLite file take what its log holds. Waits for the disk; others write meanwhile."""
+        if self.is_sqlite:
+            sqlite.empty_log(self.engine)
+
+    def filling(self) -> AbstractContextManager[None]:
+        """Let the transaction of the block fill a database that nobody else uses yet, faster.
+
+        What it writes is believed to keep the tables' checks of words.
+        """
+        return sqlite.filling(self.engine) if self.is_sqlite else nullcontext()
 
     @contextmanager
     def _transaction(

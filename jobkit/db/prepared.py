@@ -8,7 +8,7 @@ once: the text, the order of the parameters, how values are turned into the driv
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +35,27 @@ class Prepared:
         """Run it; return its rows, which have the names of their columns."""
         text = self._text(connection, tuple(values))
         return text.read(_run(connection, text.sql, text.bound(values)))
+
+    def batches(
+        self, connection: Connection, size: int, values: Mapping[str, Any] = {}
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Run it; yield its rows as the driver gives them, so many at a time.
+
+        However many they are, few are held at once. A million rows of another kind cost as much
+        to make as to read.
+        """
+        text = self._text(connection, tuple(values))
+        driver: Any = connection.connection.dbapi_connection
+        named = {} if connection.dialect.name == "sqlite" else {"name": f"rows_{id(text)}"}
+        cursor = driver.cursor(**named)
+        try:
+            cursor.execute(text.sql, text.bound(values))
+            while rows := cursor.fetchmany(size):
+                yield rows
+        except _driver_error(connection) as error:
+            connection._handle_dbapi_exception(error, text.sql, None, cursor, None)
+        finally:
+            cursor.close()
 
     def scalar(self, connection: Connection, values: Mapping[str, Any] = {}) -> Any:
         """Run it; return the first column of its first row, None without one."""
@@ -121,6 +142,11 @@ class _Text:
         ]
         self._out = [(at, process) for at, process in enumerate(processes) if process is not None]
         self._row = _row_of([name for name, _, _ in self._columns])
+
+
+def _driver_error(connection: Connection) -> type[Exception]:
+    error: type[Exception] = connection.dialect.dbapi.Error  # type: ignore[union-attr]
+    return error
 
 
 def _row_of(names: Sequence[str]) -> Any:

@@ -19,6 +19,8 @@ CHUNK_CHARACTERS = 64 << 10
 LAST_BYTES = 4096
 OUTPUT = "output"
 CELL = "cell"
+KEPT = "kept"
+"""The kind of the event by which a runner tells that it keeps its kernel."""
 _GO_ON = bytes(range(0x80, 0xC0))  # bytes that go on with a character of UTF-8
 
 Chunk = tuple[str, str]
@@ -99,6 +101,8 @@ class Capture:
                 self._keep(item, OUTPUT)
             elif item.kind == CELL:
                 self._keep(item.text.encode() + b"\n", CELL)
+                if isinstance(item.value, dict) and item.value.get("kind") == KEPT:
+                    self._on_fact(item)
             else:
                 self._on_fact(item)
 

@@ -1,8 +1,9 @@
-"""Facts that a program tells by printing a line: progress, metrics, a result, notebook events.
+"""Facts that a program tells by printing a line: progress, metrics, a result, an early end.
 
     ::progress 0.42 loading the north      a number from 0 to 1, or a percentage
     ::metric rows 1200000                  a name and a finite number
     ::result {"rows": 1200000}             any JSON of at most 64 KiB
+    ::stop nothing new                     why it ends early and well
     ::cell {"id": "a1", "kind": "start"}   JSON, from the runner of notebooks
 
 The bars of tqdm are progress as well. A line that is not quite like this is just text.
@@ -38,13 +39,13 @@ class Fact:
     """What a line says."""
 
     kind: str
-    """progress, metric, result or cell."""
+    """progress, metric, result, stop or cell."""
     name: str
     """The metric's name, else empty."""
     value: Any
     """Progress from 0 to 1, a number, or what the JSON holds."""
     text: str
-    """The message of progress, shortened to 200 characters; the JSON as it was written."""
+    """The message of progress or the reason to stop, of at most 200 characters; the JSON."""
 
 
 def recognise(line: str) -> Fact | None:
@@ -85,6 +86,10 @@ def _result(rest: str) -> Fact | None:
     return _json("result", rest) if len(rest.encode()) <= LONGEST_RESULT else None
 
 
+def _stop(rest: str) -> Fact | None:
+    return Fact("stop", "", None, rest[:LONGEST_TEXT] or "stopped")
+
+
 def _cell(rest: str) -> Fact | None:
     return _json("cell", rest)
 
@@ -109,7 +114,13 @@ def _storable(value: Any, depth: int) -> Any:
     return value
 
 
-_READERS = {"progress": _progress, "metric": _metric, "result": _result, "cell": _cell}
+_READERS = {
+    "progress": _progress,
+    "metric": _metric,
+    "result": _result,
+    "stop": _stop,
+    "cell": _cell,
+}
 
 
 def _bar(line: str) -> Fact | None:

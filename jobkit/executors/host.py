@@ -1,8 +1,9 @@
 """The process between a worker and its scripts: it sees to it that nothing outlives an attempt.
 
 A host runs one attempt after another. Its socket to the worker is also its lifeline: each line is
-an order, a message for the attempt that runs (a later deadline, or its end), or comes too late and
-is passed over; when it closes, the worker is gone. Each order ends with a line that reports it.
+an order, a message for the attempt that runs (a later deadline, another timeout, or its end), or
+comes too late and is passed over; when it closes, the worker is gone. Each order ends with a line
+that reports it.
 
 Forked by a zygote, or run by its file with `python -I -S`; imports the standard library only, and
 little of it.
@@ -169,6 +170,8 @@ class Attempt:
                 if "kill" in message:
                     return message["kill"], message.get("grace", grace)
                 self.deadline = message.get("deadline", self.deadline)
+                if "timeout" in message:  # what runs has entered another phase
+                    self.times_out_at = stopwatch() + message["timeout"]
             if self.worker.is_cut:
                 return "lease", 0
 

@@ -7,14 +7,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from jobkit.clock import stopwatch
-from jobkit.executors.capture import Capture, Chunk
+from jobkit.executors.capture import CELL, Capture, Chunk
 from jobkit.executors.facts import Fact
 from jobkit.executors.link import Link, start_host
 from jobkit.executors.secrets import WITHHELD
@@ -54,7 +54,8 @@ class Outcome:
     """How a child ended and what it used."""
 
     ended_by: str
-    """exit, error, timeout, memory, cancel, release, lease, or lost: its host was killed."""
+    """exit, error, timeout, memory, cancel, release, lease, or lost: its host was killed. `kept`:
+    it has not ended, its kernel is kept after a cell that failed."""
     exit_code: int | None = None
     signal: int | None = None
     cpu_seconds: float | None = None
@@ -70,6 +71,8 @@ class Outcome:
     tail: str = ""
     """The last 4 KiB of the output."""
     error: str = ""
+    kept: Mapping[str, Any] | None = None
+    """What the runner tells of the kernel that it keeps."""
 
 
 def inheritable(environment: Mapping[str, str], allowed: Sequence[str] = ("*",)) -> dict[str, str]:
@@ -113,7 +116,8 @@ class Child:
     process hangs or dies. `on_output` takes a text and its stream, `on_fact` what a line tells;
     both from the thread that waits, and they never raise. `secrets`: values to be masked.
     `link`: the host that runs it, given back by the caller; one of its own where there is none.
-    CannotStart when no host can be started.
+    `may_keep`: `wait` also returns when a runner keeps its kernel. CannotStart when no host can be
+    started.
     """
 
     def __init__(
@@ -127,8 +131,14 @@ class Child:
         on_fact: Callable[[Fact], None] = lambda _: None,
         secrets: Sequence[str] = (),
         link: Link | None = None,
+        may_keep: bool = False,
     ) -> None:
-        self._capture = Capture(on_output, on_fact, secrets)
+        self._on_output, self._on_fact = on_output, on_fact
+        self._secrets = secrets
+        self._may_keep = may_keep
+        self._kept: Mapping[str, Any] | None = None
+        self._heard = b""
+        self._capture = self._new_capture()
         self._cookies = {name: command.env[name] for name in COOKIES if name in command.env}
         self._lock = threading.Lock()
         self._is_over = False
@@ -186,8 +196,10 @@ class Child:
         )
 
     def wait(self) -> Outcome:
-        """Read the output to its end, and say how the child ended."""
+        """Read the output to its end, and say how the child ended; or that it keeps its kernel."""
         report = self._read()
+        if report is None:
+            return self._paused()
         with self._lock:
             self._is_over = True
         if report["ended_by"] == "lost" or ORPHANS_ESCAPE:
@@ -205,26 +217,84 @@ class Child:
             tail=self._capture.last(),
         )
 
-    def _read(self) -> dict[str, Any]:
-        """Take the output until the report has come, or cannot come any more.
+    def give(self, timeout: timedelta) -> None:
+        """Let its timeout be so long from now."""
+        self._tell({"timeout": timeout.total_seconds()})
+
+    def idle(self, seconds: float) -> bool:
+        """Listen so long to one that keeps its kernel; say whether it has ended."""
+        if not self._is_heard:
+            output, report = self._link.listen(seconds)
+            self._heard += report
+            self._capture.feed(output)
+        return self._is_heard
+
+    def ended(self, paused: Outcome) -> Outcome:
+        """Wait for the end of one that keeps its kernel; it printed what it had printed before."""
+        while not self.idle(LONGEST_WAIT):
+            pass
+        outcome = self.wait()
+        said = {name: getattr(paused, name) for name in ("rest", "tail", "kept")}
+        size = {name: getattr(paused, name) for name in ("output_bytes", "omitted_bytes")}
+        return replace(outcome, **said, **size)
+
+    def resume(
+        self, on_output: Callable[[str, str], None], on_fact: Callable[[Fact], None]
+    ) -> None:
+        """Let what it prints from now on be another attempt's."""
+        self._on_output, self._on_fact, self._kept = on_output, on_fact, None
+
+    @property
+    def _is_heard(self) -> bool:
+        return self._heard.endswith(b"\n") or self._link.is_cut
+
+    def _new_capture(self) -> Capture:
+        return Capture(
+            lambda text, stream: self._on_output(text, stream), self._learn, self._secrets
+        )
+
+    def _learn(self, fact: Fact) -> None:
+        if fact.kind != CELL:
+            self._on_fact(fact)
+        elif self._may_keep:
+            self._kept = fact.value
+
+    def _paused(self) -> Outcome:
+        """Say what came so far; what is printed while nobody listens is nobody's."""
+        capture, self._capture = self._capture, self._new_capture()
+        rest = tuple(capture.close())
+        self._on_output, self._on_fact = (lambda _text, _stream: None), (lambda _fact: None)
+        return Outcome(
+            "kept",
+            exit_code=1,
+            output_bytes=capture.total_bytes,
+            omitted_bytes=capture.omitted_bytes,
+            rest=rest,
+            tail=capture.last(),
+            kept=self._kept,
+        )
+
+    def _read(self) -> dict[str, Any] | None:
+        """Take the output until the report has come, or cannot come any more; or a kernel is kept.
 
         It is handed on at most four times a second, after silence at once: what comes within a
         moment goes with it, and a script that ends within it costs no write of its own.
         """
-        heard = b""
         flushed_at, pending_since = float("-inf"), float("inf")
-        while not heard.endswith(b"\n") and not self._link.is_cut:
+        while not self._is_heard and self._kept is None:
             flush_at = max(pending_since + MOMENT_SECONDS, flushed_at + FLUSH_SECONDS)
             wait = min(max(0.0, flush_at - stopwatch()), LONGEST_WAIT)
             output, report = self._link.listen(wait)
-            heard += report
+            self._heard += report
             if output:
                 self._capture.feed(output)
                 pending_since = min(pending_since, stopwatch())
             if stopwatch() >= flush_at:
                 self._capture.flush()
                 flushed_at, pending_since = stopwatch(), float("inf")
-        return json.loads(heard) if heard.endswith(b"\n") else {"ended_by": "lost"}
+        if not self._is_heard:
+            return None
+        return json.loads(self._heard) if self._heard.endswith(b"\n") else {"ended_by": "lost"}
 
     def _tell(self, message: dict[str, Any]) -> None:
         with self._lock:

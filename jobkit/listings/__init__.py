@@ -1,22 +1,30 @@
 """Jobs, runs and workers as a Kit lists them; each has the verbs and the queries of its noun."""
 
+from jobkit.listings.board import Board, Line, Span
 from jobkit.listings.jobs import JobList, Jobs
 from jobkit.listings.runlist import RunList
 from jobkit.listings.runs import Runs
 from jobkit.listings.search import Done, Page, Search, Searching
+from jobkit.listings.tokens import Tokens
 from jobkit.listings.traces import Traces
+from jobkit.listings.users import Users
 from jobkit.listings.workers import WorkerList, Workers
 
 __all__ = [
+    "Board",
     "Done",
     "JobList",
     "Jobs",
+    "Line",
     "Page",
     "RunList",
     "Runs",
     "Search",
     "Searching",
+    "Span",
+    "Tokens",
     "Traces",
+    "Users",
     "WorkerList",
     "Workers",
 ]

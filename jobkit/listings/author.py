@@ -16,6 +16,6 @@ def user() -> str:
         return "unknown"
 
 
-def of(source: str) -> Author:
+def of(name: str, source: str) -> Author:
     """Return who changes a job, by which face of jobkit, on which machine."""
-    return Author(user(), f"{source} on {socket.gethostname()}")
+    return Author(name, f"{source} on {socket.gethostname()}")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import definition, portraits
+from jobkit import definition, parameters, portraits
 from jobkit.cards import Card
-from jobkit.errors import BadInput, CannotStart, JobkitError, NotFound
+from jobkit.errors import BadInput, CannotStart, Conflict, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
 from jobkit.expectation import Expectation
 from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
-from jobkit.listings import author
+from jobkit.listings import author, deployment
+from jobkit.listings.deployment import Deployment
 from jobkit.listings.listing import Listing
-from jobkit.store import definitions, history, requests, successes
+from jobkit.store import definitions, history, paging, requests, successes
 from jobkit.store.definitions import schedule_of
 from jobkit.wakeups import notify
 
@@ -140,6 +143,25 @@ class Jobs:
         version = None if made is None else version_of(made)
         return portraits.of_job(job, slots, last, usual, version)
 
+    def page(
+        self,
+        words: str | None = None,
+        is_active: bool | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> tuple[list[Job], str | None]:
+        """Return jobs by name, those whose name holds some words, and the last name if more come.
+
+        `after`: only names that come after this one.
+        """
+        with self._kit.database.read() as connection:
+            rows = paging.jobs(
+                connection, words=words, is_active=is_active, after=after, limit=limit + 1
+            )
+        more = rows[limit - 1].name if len(rows) > limit else None
+        return [self._job(row) for row in rows[:limit]], more
+
     def add(self, name: str, target: str, *args: str, **given: Any) -> Job:
         """Add a job whose schedule starts now; `Kit.add_job` says what is given."""
         definition.check_keywords(given)
@@ -154,13 +176,20 @@ class Jobs:
             **definition.schedule_columns(given, self._kit.settings, now),
             **definition.other_columns(given),
         }
+        values |= _checked_params(values)
         with self._kit.database.write() as connection:
-            row = definitions.insert(connection, values, now, author.of(self._kit.source))
+            row = definitions.insert(
+                connection, values, now, author.of(self._kit.user, self._kit.source)
+            )
             notify(connection)
         return self._job(row)
 
     def edit(self, name: str, **given: Any) -> Job:
-        """Change a job; what is not given stays. A changed schedule starts from now."""
+        """Change a job; what is not given stays. A changed schedule starts from now.
+
+        `if_version`: only while that is its version; Conflict otherwise.
+        """
+        if_version = given.pop("if_version", None)
         target, args = given.pop("target", None), given.pop("args", None)
         definition.check_keywords(given)
         values = definition.other_columns(given)
@@ -173,11 +202,47 @@ class Jobs:
         timed = definition.SCHEDULE_KEYWORDS + definition.BOUND_KEYWORDS
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name, lock=True)
+            if if_version not in (None, job.version):
+                raise Conflict(
+                    f"The job {name!r} is at version {job.version}, not {if_version}.",
+                    "Somebody changed it: look, and try again.",
+                )
             if any(given.get(word) is not None for word in timed):
                 values |= definition.schedule_columns(given, self._kit.settings, now, current=job)
             if not values:
                 raise BadInput(f"Nothing to change in {name!r}.", "Give what is to be different.")
+            values |= _checked_params({**job._asdict(), **values})
             return self._job(self._change(connection, job, values, "edited"))
+
+    def deploy(self, name: str, target: str, **given: Any) -> Deployment:
+        """Make a job be what is given, and as a new job in all else; unchanged is no version.
+
+        A job that is paused stays so.
+        """
+        definition.check_keywords(given)
+        now, settings = self._kit.clock.now(), self._kit.settings
+        if name not in self:
+            return Deployment("created", self.add(name, target, **given), "")
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name, lock=True)
+            target = self._checked_target(target, given)
+            columns = deployment.wanted(target, given, settings, now, job)
+            columns |= _checked_params({**columns, "name": name})
+            values = deployment.changes(columns, job)
+            if not values:
+                return Deployment("unchanged", self._job(job), "")
+            said = deployment.diff(columns, job)
+            values["defined_in"] = given.get("defined_in")
+            changed = self._change(connection, job, values, "edited")
+        return Deployment("changed", self._job(changed), said)
+
+    def notebook(self, path: str, *, name: str | None, pin: bool, **given: Any) -> Job:
+        """Make a notebook a job; `Kit.notebook` says how."""
+        if "source" in given or "kind" in given:
+            raise BadInput("A notebook says itself what it is.", "Leave source= and kind= out.")
+        if pin:
+            given["source"] = _pinned(path, self._kit.settings.script_roots)
+        return self.deploy(name or PurePath(path).stem, path, kind="notebook", **given).job
 
     def pause(self, name: str) -> Job:
         """Stop a schedule: its slots pass without a row until it is resumed."""
@@ -219,21 +284,21 @@ class Jobs:
             job = definitions.by_name(connection, name)
         return upcoming(schedule_of(job), self._kit.clock.now(), count)
 
-    def submit(self, name: str, **params: Any) -> Run:
+    def submit(self, name: str, /, **params: Any) -> Run:
         """Make a manual run of a job, with these parameters over its own."""
-        checked = definition.params_column(params)
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
-            row = requests.submit(connection, job, checked, author.user(), self._kit.clock.now())
+            checked = _given_params(job, params)
+            row = requests.submit(connection, job, checked, self._kit.user, self._kit.clock.now())
             notify(connection)
         return run_of(self._kit, row, name)
 
     def submit_many(self, name: str, params: Sequence[dict[str, Any]]) -> list[int]:
         """Make a manual run for each set of parameters, all or none; returns their ids in order."""
-        checked = [definition.params_column(given) for given in params]
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
-            now, user = self._kit.clock.now(), author.user()
+            checked = [_given_params(job, given) for given in params]
+            now, user = self._kit.clock.now(), self._kit.user
             made = requests.submit_many(connection, job, checked, user, now)
             notify(connection)
         return made
@@ -260,6 +325,7 @@ class Jobs:
             raise BadInput(f"limit={limit} is out of bounds.", "Use 1 to 1000.")
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name)
+            _given_params(job, {})
             wanted = between(schedule_of(job), start, end)
             done: set[datetime] = set()
             if not again:
@@ -274,7 +340,7 @@ class Jobs:
                 slots,
                 backfill_id=uuid.uuid4().hex[:12],
                 limit=limit,
-                by=author.user(),
+                by=self._kit.user,
                 now=now,
             )
             notify(connection)
@@ -290,7 +356,7 @@ class Jobs:
             made = fill(
                 connection,
                 holes,
-                by=author.user(),
+                by=self._kit.user,
                 now=self._kit.clock.now(),
                 limit=limit,
                 dry_run=dry_run,
@@ -314,7 +380,7 @@ class Jobs:
     ) -> Row[Any]:
         now = self._kit.clock.now()
         changed = definitions.change(
-            connection, job, values, what, now, author.of(self._kit.source)
+            connection, job, values, what, now, author.of(self._kit.user, self._kit.source)
         )
         notify(connection)
         return changed
@@ -334,7 +400,32 @@ class Jobs:
             args = shlex.split(row.script_args or "")
         except ValueError:  # adopted; the attempt will say what is wrong with it
             args = [row.script_args]
-        return job_of(self._kit, row, args=args, schedule=schedule_of(row).describe())
+        return job_of(
+            self._kit,
+            row,
+            args=args,
+            schedule=schedule_of(row).describe(),
+            timing=definition.as_written(row),
+        )
+
+
+def _given_params(job: Row[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what is given to one run against the job's signature; BadInput says what is wrong."""
+    checked = parameters.check(job.signature, given, job.params, job=job.name)
+    return definition.params_column(checked)
+
+
+def _checked_params(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a definition's own parameters: all that are required, where a schedule makes runs."""
+    if not values.get("signature"):
+        return {}
+    own = parameters.check(
+        values["signature"],
+        values.get("params") or {},
+        job=values["name"],
+        is_whole=values["schedule_type"] != "manual",
+    )
+    return {"params": own or None}
 
 
 def upcoming(schedule: Any, after: datetime, count: int) -> list[datetime]:
@@ -356,3 +447,22 @@ def between(schedule: Any, start: datetime, end: datetime) -> list[datetime]:
             f"That range holds more than {MOST_BACKFILLED} slots.", "Fill it in shorter ranges."
         )
     return slots
+
+
+def _pinned(path: str, roots: Sequence[Path]) -> str:
+    """Read a notebook that a job is to carry: one of this folder, or of a script root."""
+    places = [Path(path).expanduser(), *(root.expanduser() / path for root in roots)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise BadInput(f"There is no notebook {path}.", "Name a file of this folder.")
+    try:
+        read = found.read_text("utf-8")
+        document = json.loads(read)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be pinned: {error}.", "Name a notebook.") from None
+    if not isinstance(document, dict) or "nbformat" not in document:
+        raise BadInput(f"{path} is no notebook.", "Name one.")
+    for cell in document.get("cells", ()):  # what it showed last is no part of what it does
+        if cell.get("cell_type") == "code":
+            cell |= {"outputs": [], "execution_count": None}
+    return json.dumps(document, ensure_ascii=False, indent=1)

@@ -14,13 +14,20 @@ from jobkit.cards import Card, last_lines
 from jobkit.clock import SystemClock
 from jobkit.errors import BadInput, JobFailed, JobkitError
 from jobkit.expectation import Expectation
-from jobkit.handles import Run, Version, run_of, version_of
+from jobkit.handles import Edit, Kept, Run, Version, edit_of, kept_of, run_of, version_of
 from jobkit.hindrance import PATIENCE, hindrance
-from jobkit.listings import author
 from jobkit.listings.runlist import FAILED, SUCCEEDED, RunList, Wanted
 from jobkit.portraits import Sight
 from jobkit.states import RUN_STATUSES
-from jobkit.store import definitions, history, queues, requests, successes
+from jobkit.store import (
+    definitions,
+    history,
+    kernels,
+    paging,
+    queues,
+    requests,
+    successes,
+)
 from jobkit.wakeups import notify
 
 if TYPE_CHECKING:
@@ -36,6 +43,7 @@ DAY = timedelta(days=1)
 SHOWN_CHANGES = 8
 SHOWN_RUNS = 10
 TAIL_LENGTH = 3000
+LONGEST_CELL = 100_000
 
 
 class Runs:
@@ -151,6 +159,34 @@ class Runs:
             )
         return RunList(self._kit, wanted, [run_of(self._kit, row) for row in rows])
 
+    def page(
+        self,
+        job: str | None = None,
+        status: Sequence[str] = (),
+        since: timedelta | datetime | str | None = None,
+        *,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> tuple[list[Run], str | None]:
+        """Return runs as a call does, and the mark after which the next ones come, if any do.
+
+        Pages do not shift when runs are made meanwhile.
+        """
+        for word in status:
+            if word not in RUN_STATUSES:
+                raise BadInput(f"{word!r} is no status.", f"Use: {', '.join(RUN_STATUSES)}.")
+        with self._kit.database.read() as connection:
+            rows = paging.runs(
+                connection,
+                job_id=definitions.by_name(connection, job).id if job is not None else None,
+                statuses=list(status),
+                since=text.parse_since(since, self._kit.clock.now()),
+                after=None if after is None else paging.read_mark(after),
+                limit=limit + 1,
+            )
+        more = paging.mark(rows[limit - 1]) if len(rows) > limit else None
+        return [run_of(self._kit, row) for row in rows[:limit]], more
+
     def latest_of_jobs(self) -> dict[int, Run]:
         """Return the newest run of each job, by the job's id."""
         with self._kit.database.read() as connection:
@@ -166,14 +202,50 @@ class Runs:
     def cancel(self, run_id: int) -> Run:
         """End a run that waits, or ask its worker to end it."""
         with self._kit.database.write() as connection:
-            requests.cancel(connection, run_id, author.user(), self._kit.clock.now())
+            requests.cancel(connection, run_id, self._kit.user, self._kit.clock.now())
+            notify(connection)
+        return self[run_id]
+
+    def kept(self, run_id: int) -> Kept | None:
+        """Return where the kernel of a run that failed is kept, and until when; else None."""
+        with self._kit.database.read() as connection:
+            row = kernels.kept(connection, run_id)
+        return kept_of(row) if row is not None else None
+
+    def edits(self, run_id: int) -> list[Edit]:
+        """Return the cells that were corrected while a run's kernel was kept, in their order."""
+        with self._kit.database.read() as connection:
+            history.run(connection, run_id)
+            return [edit_of(row) for row in kernels.edits(connection, run_id)]
+
+    def go_on(self, run_id: int, source: str) -> Run:
+        """Let a run whose kernel is kept go on with a corrected cell, as its next attempt.
+
+        BadInput when none is kept of it, or when it was asked already.
+        """
+        if not source.strip():
+            raise BadInput("The corrected cell is empty.", "Write what it is to execute.")
+        if len(source) > LONGEST_CELL:
+            raise BadInput(
+                f"The corrected cell has {len(source)} characters.", f"Use up to {LONGEST_CELL}."
+            )
+        return self._wish(run_id, "go on", source)
+
+    def let_go(self, run_id: int) -> Run:
+        """End the kernel that is kept of a run: it is FAILED then. BadInput when there is none."""
+        return self._wish(run_id, "let go")
+
+    def _wish(self, run_id: int, what: str, source: str | None = None) -> Run:
+        with self._kit.database.write() as connection:
+            history.run(connection, run_id)
+            kernels.wish(connection, run_id, what, self._kit.user, self._kit.clock.now(), source)
             notify(connection)
         return self[run_id]
 
     def retry(self, run_id: int) -> Run:
         """Make a new run of what a finished run ran."""
         with self._kit.database.write() as connection:
-            new = requests.retry(connection, run_id, author.user(), self._kit.clock.now())
+            new = requests.retry(connection, run_id, self._kit.user, self._kit.clock.now())
             notify(connection)
         return self[new]
 
@@ -183,7 +255,7 @@ class Runs:
         if run.status == "PENDING":
             return run
         with self._kit.database.write() as connection:
-            now, user = self._kit.clock.now(), author.user()
+            now, user = self._kit.clock.now(), self._kit.user
             if not run.is_final:
                 requests.cancel(connection, run_id, user, now)
             new = requests.repeat(connection, run_id, user, now)

@@ -12,7 +12,6 @@ from jobkit import text
 from jobkit.clock import stopwatch
 from jobkit.errors import BadInput, JobkitError
 from jobkit.handles import Run, run_of
-from jobkit.listings import author
 from jobkit.states import RUN_STATUSES, TRIGGERS
 from jobkit.store import definitions, requests, search
 from jobkit.store.search import Sieve
@@ -119,12 +118,12 @@ class Searching:
 
     def cancel(self, ids: Sequence[int]) -> Done:
         """End these runs, or ask their workers to; what cannot be is told, the others are."""
-        by = author.user()
+        by = self._kit.user
         return self._each(ids, lambda link, run, now: requests.cancel(link, run, by, now))
 
     def retry(self, ids: Sequence[int]) -> Done:
         """Make a new run of what each of these finished runs ran."""
-        by = author.user()
+        by = self._kit.user
         return self._each(ids, lambda link, run, now: requests.retry(link, run, by, now))
 
     def _each(self, ids: Sequence[int], act: Callable[[Any, int, datetime], Any]) -> Done:

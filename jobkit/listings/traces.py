@@ -59,7 +59,11 @@ class Traces:
             number = run.attempt if attempt is None else attempt
             chunks = history.output_of(connection, run, number, after=-1, stream="cell")
         has_ended = run.status not in ("PENDING", "IN_PROGRESS") or number < run.attempt
-        return read_cells([(chunk.at, chunk.text) for chunk in chunks], has_ended=has_ended)
+        cells = read_cells([(chunk.at, chunk.text) for chunk in chunks], has_ended=has_ended)
+        usual = self._kit.usual_cells(run.job_id, run_id) if cells else {}
+        for cell in cells:
+            cell.usual = usual.get(cell.source)
+        return cells
 
     def artifacts(self, run_id: int, attempt: int | None = None) -> list[Artifact]:
         """Return the files that a run's attempts left, or one of them; NotFound without the run."""

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit import states
 from jobkit.db import OneOf, Prepared, Rarely, Utc, insert_once
-from jobkit.models import attempts, output, runs, workers
+from jobkit.models import attempts, kept_kernels, output, runs, workers
 from jobkit.states import Ending
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
@@ -56,6 +56,8 @@ class Result:
     error: str = ""
     measures: Mapping[str, Any] = field(default_factory=dict)
     """Further columns of the attempt: cpu_seconds, max_rss_bytes, log_output, metrics ..."""
+    reason: str = ""
+    """Why it ended well before its end, if it did."""
 
     @property
     def succeeded(self) -> bool:
@@ -297,7 +299,11 @@ def finish(
     Returns the (run, attempt) pairs that this caller recorded: no repeat, no stale worker's.
     """
     once = {_fence_of(it): (it, result) for it, result in done}
-    ended = [(it, result, states.succeed(now)) for it, result in once.values() if result.succeeded]
+    ended = [
+        (it, result, states.succeed(now, result.reason))
+        for it, result in once.values()
+        if result.succeeded
+    ]
     others = {fence: known for fence, known in once.items() if not known[1].succeeded}
     ended += [
         (*ours, _ending(run, ours[1], now, rng))
@@ -306,7 +312,7 @@ def finish(
     ]
     won = _end(connection, [(it, ending) for it, _, ending in ended])
     rows = [
-        _attempt_row(it.run_id, it, ending, _measured(result), now)
+        attempt_row(it.run_id, it, ending, _measured(result), now)
         for it, result, ending in ended
         if (it.run_id, it.attempt) in won
     ]
@@ -382,9 +388,10 @@ def _measured(result: Result) -> dict[str, Any]:
     }
 
 
-def _attempt_row(
+def attempt_row(
     run_id: int, run: Any, ending: Ending, measured: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
+    """Return the row of an attempt; what is measured of it overrules what is known otherwise."""
     return {
         "job_id": run.job_id,
         "dispatch_id": run_id,
@@ -420,15 +427,30 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
     """Take back runs whose lease ran out, by the lease alone; returns how many this caller took."""
     rescued = 0
     for run in _LAPSED.rows(connection, {"at": now - grace}):
-        ending = states.lose(run, now)
+        kept = _KEPT.rows(connection, {"of": run.id, "number": run.attempt})
+        ending = states.lose_kept(run, now, error=kept[0].error) if kept else states.lose(run, now)
         guard = (runs.c.id == run.id, runs.c.attempt == run.attempt, runs.c.status == IN_PROGRESS)
         still_lapsed = runs.c.lease_until == run.lease_until
         statement = runs.update().where(*guard, still_lapsed).values(ending.run)
         if connection.execute(statement).rowcount == 1:
-            said = {"log_output": _said(connection, run)}
-            insert_once(connection, attempts, [_attempt_row(run.id, run, ending, said, now)])
+            said = measured_of(kept[0]) if kept else {"log_output": _said(connection, run)}
+            insert_once(connection, attempts, [attempt_row(run.id, run, ending, said, now)])
             rescued += 1
     return rescued
+
+
+def measured_of(kept: Any) -> dict[str, Any]:
+    """Return what is known of an attempt that failed and whose kernel was kept."""
+    instants = {"started_at": kept.started_at, "finished_at": kept.failed_at, "exit_code": 1}
+    return {**kept.measures, **instants}
+
+
+_KEPT = Prepared(
+    sa.select(kept_kernels).where(
+        kept_kernels.c.dispatch_id == sa.bindparam("of"),
+        kept_kernels.c.attempt == sa.bindparam("number"),
+    )
+)
 
 
 def lapsed(at: sa.BindParameter[datetime]) -> sa.ColumnElement[bool]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit.db import Prepared
-from jobkit.errors import BadInput, NotFound
+from jobkit.errors import Conflict, NotFound
 from jobkit.models import jobs, versions
 from jobkit.schedule import Schedule
 
@@ -114,11 +114,11 @@ def instant_in(value: str | None) -> datetime | None:
 def insert(
     connection: Connection, values: Mapping[str, Any], now: datetime, author: Author
 ) -> Row[Any]:
-    """Add a job and its version 1; BadInput when the name is taken."""
+    """Add a job and its version 1; Conflict when the name is taken."""
     name = values["name"]
     taken = sa.select(jobs.c.id).where(jobs.c.name == name, jobs.c.deleted_at.is_(None))
     if connection.scalar(taken) is not None:
-        raise BadInput(f"A job named {name!r} exists.", "Choose another name, or edit that job.")
+        raise Conflict(f"A job named {name!r} exists.", "Choose another name, or edit that job.")
     row = connection.execute(jobs.insert().values(values).returning(jobs)).one()
     _record(connection, row, "created", now, author, before=None)
     return row
@@ -132,7 +132,7 @@ def change(
     now: datetime,
     author: Author,
 ) -> Row[Any]:
-    """Write changed values as a new version; BadInput when somebody else was faster."""
+    """Write changed values as a new version; Conflict when somebody else was faster."""
     changed = connection.execute(
         jobs.update()
         .where(jobs.c.id == job.id, jobs.c.version == job.version)
@@ -140,7 +140,7 @@ def change(
         .returning(jobs)
     ).one_or_none()
     if changed is None:
-        raise BadInput(
+        raise Conflict(
             f"The job {job.name!r} was changed by somebody else.", "Look, and try again."
         )
     _record(connection, changed, what, now, author, before=definition(job))

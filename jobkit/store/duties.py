@@ -10,6 +10,8 @@ from sqlalchemy.engine import Connection
 from jobkit.db import insert_once
 from jobkit.models import duties
 
+HEARTBEAT = "say that a scheduler is there"
+
 
 def declare(connection: Connection, names: tuple[str, ...], now: datetime) -> None:
     """Add the duties that the database does not know yet, due at once."""
@@ -26,7 +28,7 @@ def take(connection: Connection, name: str, now: datetime, *, every: timedelta, 
     statement = (
         duties.update()
         .where(duties.c.name == name, duties.c.next_at <= now)
-        .values(next_at=now + every, taken_by=by)
+        .values(next_at=now + every, taken_by=by, taken_at=now)
     )
     return connection.execute(statement).rowcount == 1
 
@@ -34,3 +36,11 @@ def take(connection: Connection, name: str, now: datetime, *, every: timedelta, 
 def release(connection: Connection, name: str, now: datetime) -> None:
     """Make a duty due again at once, for work that was only begun."""
     connection.execute(duties.update().where(duties.c.name == name).values(next_at=now))
+
+
+def last_taken(connection: Connection, name: str) -> datetime | None:
+    """Return when a duty was taken last."""
+    found: datetime | None = connection.scalar(
+        sa.select(duties.c.taken_at).where(duties.c.name == name)
+    )
+    return found

@@ -144,6 +144,25 @@ def output_of(
     return connection.execute(statement).all()
 
 
+def cells_before(
+    connection: Connection, job_id: int, before: int, *, limit: int
+) -> list[list[tuple[datetime, str]]]:
+    """Return the events of cells of the last runs of a job that succeeded before a run."""
+    succeeded = (
+        sa.select(runs.c.id, runs.c.attempt, runs.c.created_at)
+        .where(runs.c.job_id == job_id, runs.c.id < before, runs.c.status == "COMPLETED")
+        .order_by(runs.c.id.desc())
+        .limit(limit)
+    )
+    return [
+        [
+            (chunk.at, chunk.text)
+            for chunk in output_of(connection, run_, run_.attempt, after=-1, stream="cell")
+        ]
+        for run_ in connection.execute(succeeded).all()
+    ]
+
+
 def tail_of(connection: Connection, run_: Row[Any], attempt: int, most: int) -> str:
     """Return about the last `most` characters that an attempt printed, of its last 50 chunks."""
     length = sa.func.length(output.c.text)
@@ -254,6 +273,11 @@ def clean_up(connection: Connection, now: datetime, *, keep: timedelta) -> Clean
         connection.execute(attempts.delete().where(attempts.c.dispatch_id.in_(ids)))
         connection.execute(runs.delete().where(runs.c.id.in_(ids)))
     return Cleaned(tuple(ids), tuple(urls))
+
+
+def keep_last(connection: Connection) -> Cleaned:
+    """Delete the rows of artifacts that their jobs keep of fewer runs; the runs stay."""
+    return Cleaned((), tuple(keepsakes.forget_beyond(connection, CLEANUP_BATCH)))
 
 
 def clean_up_artifacts(connection: Connection, now: datetime, *, keep: timedelta) -> Cleaned:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit.db import OneOf, insert_once
 from jobkit.errors import NotFound
-from jobkit.models import artifacts, package_sets, script_texts
+from jobkit.models import artifacts, jobs, kept_kernels, package_sets, runs, script_texts
 from jobkit.text import clean
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def forget(connection: Connection, run_ids: Sequence[int]) -> list[str]:
     """
     if not run_ids:
         return []
+    connection.execute(_FORGET_KERNELS, {"of": list(run_ids)})
     return list(connection.scalars(_FORGET, {"of": list(run_ids)}))
 
 
@@ -130,4 +131,27 @@ def forget_old(connection: Connection, before: datetime, limit: int) -> list[str
     return list(connection.scalars(statement))
 
 
+def forget_beyond(connection: Connection, limit: int) -> list[str]:
+    """Delete the rows of artifacts of all but the last runs of jobs that keep so many.
+
+    Of up to `limit` runs; returns where they are kept. Those are to be deleted
+    (`jobkit.artifacts.sweep`) when this transaction is committed.
+    """
+    keeping = sa.select(jobs.c.id, jobs.c.keep_outputs).where(jobs.c.keep_outputs.is_not(None))
+    beyond: list[int] = []
+    for job_id, keep in connection.execute(keeping):
+        having = (
+            sa.select(artifacts.c.dispatch_id)
+            .join(runs, runs.c.id == artifacts.c.dispatch_id)
+            .where(runs.c.job_id == job_id)
+            .distinct()
+            .order_by(artifacts.c.dispatch_id.desc())
+        )
+        beyond += connection.scalars(having.offset(keep).limit(limit - len(beyond)))
+        if len(beyond) >= limit:
+            break
+    return forget(connection, beyond)
+
+
+_FORGET_KERNELS = kept_kernels.delete().where(OneOf(kept_kernels.c.dispatch_id, "of"))
 _FORGET = artifacts.delete().where(OneOf(artifacts.c.dispatch_id, "of")).returning(artifacts.c.url)

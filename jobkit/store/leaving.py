@@ -10,13 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from jobkit.db import JsonText, OneOf, Utc, insert_once
+from jobkit.db import JsonText, OneOf, Prepared, Utc, insert_once
 from jobkit.models import attempts, output, runs
-from jobkit.states import FINAL
+from jobkit.states import FINAL, RUN_STATUSES
 
-READ_ROWS = 20_000
-READ_BYTES = 16 << 20
-OUTPUT_ROWS = 100
+READ_ROWS = 5000
+"""More at once only fill the memory: they are slower."""
 Rows = Sequence[Sequence[Any]]
 
 
@@ -25,7 +24,8 @@ def _may_leave(since: datetime, before: datetime) -> sa.ColumnElement[bool]:
     return sa.and_(
         runs.c.completed_at >= since,
         runs.c.completed_at < before,
-        runs.c.status.in_(FINAL),
+        # Not `in`: nearly all runs are final, and SQLite would go by the index of that.
+        *(runs.c.status != status for status in RUN_STATUSES if status not in FINAL),
         runs.c.job_version.is_not(None),
     )
 
@@ -76,51 +76,61 @@ _NEWEST = (
 _FOLLOWING = sa.select(sa.func.min(runs.c.job_id)).where(runs.c.job_id > sa.bindparam("of"))
 
 
-def read(
-    connection: Connection,
-    columns: Sequence[sa.Column[Any]],
-    since: datetime,
-    before: datetime,
+def read_runs(
+    connection: Connection, columns: Sequence[sa.Column[Any]], since: datetime, before: datetime
 ) -> Iterator[Rows]:
-    """Yield rows of runs that may leave, or of what is theirs, as the driver gives them.
-
-    In batches of 20,000 rows or 16 MB of output.
-    """
-    table = columns[0].table
-    # Raw values: instants are not made aware, nor JSON read, to be written again.
-    chosen = [sa.type_coerce(column, sa.types.NullType()) for column in columns]
-    statement = sa.select(*chosen).where(_may_leave(since, before))
-    if table is not runs:
-        statement = statement.join_from(runs, table, table.c.dispatch_id == runs.c.id)
-    heavy = next((i for i, column in enumerate(columns) if column is output.c.text), None)
-    size = READ_ROWS if heavy is None else OUTPUT_ROWS
-    with connection.execute(statement.execution_options(yield_per=size)) as found:
-        yield from found.partitions() if heavy is None else _by_bytes(found, heavy)
+    """Yield the runs that ended in [since, before) and may leave, in the order of their ends."""
+    statement = sa.select(*_raw(columns)).where(_may_leave(since, before))
+    statement = statement.order_by(runs.c.completed_at, runs.c.id)
+    yield from Prepared(statement).batches(connection, READ_ROWS)
 
 
-def _by_bytes(found: Any, heavy: int) -> Iterator[Rows]:
-    gathered: list[Any] = []
-    weight = 0
-    for rows in found.partitions():
-        gathered += rows
-        weight += sum(len(row[heavy]) for row in rows)
-        if weight > READ_BYTES or len(gathered) >= READ_ROWS:
-            yield gathered
-            gathered, weight = [], 0
-    if gathered:
-        yield gathered
+def read_attempts(
+    connection: Connection, columns: Sequence[sa.Column[Any]], since: datetime, before: datetime
+) -> Iterator[Rows]:
+    """Yield the attempts of the runs that may leave, in the order of their claims."""
+    theirs = sa.and_(runs.c.id == attempts.c.dispatch_id, _may_leave(since, before))
+    at = attempts.c.claimed_at
+    bounds = sa.select(sa.func.min(at), sa.func.max(at)).join_from(attempts, runs, theirs)
+    first, last = connection.execute(bounds).one()
+    if first is None:
+        return
+    # Between their bounds the index of claims gives them in their order: nothing has to be sorted.
+    statement = sa.select(*_raw(columns)).where(at.between(first, last), sa.exists().where(theirs))
+    statement = statement.order_by(at, attempts.c.id)
+    yield from Prepared(statement).batches(connection, READ_ROWS)
+
+
+def read_output(
+    connection: Connection, columns: Sequence[sa.Column[Any]], run_ids: Sequence[int]
+) -> Rows:
+    """Return what the attempts of runs printed."""
+    of = {"of": list(run_ids)}
+    found = _output(tuple(columns)).batches(connection, READ_ROWS, of)
+    return [row for rows in found for row in rows]
+
+
+@cache
+def _output(columns: tuple[sa.Column[Any], ...]) -> Prepared:
+    return Prepared(sa.select(*_raw(columns)).where(OneOf(output.c.dispatch_id, "of")))
+
+
+def _raw(columns: Sequence[sa.Column[Any]]) -> list[sa.ColumnElement[Any]]:
+    """Select values as the driver gives them: none is read only to be written again."""
+    return [sa.type_coerce(column, sa.types.NullType()) for column in columns]
 
 
 def remove(connection: Connection, run_ids: Sequence[int]) -> int:
     """Delete runs with their attempts and output; returns how many runs were there."""
-    connection.execute(_REMOVE_OUTPUT, {"of": list(run_ids)})
-    connection.execute(_REMOVE_ATTEMPTS, {"of": list(run_ids)})
-    return connection.execute(_REMOVE_RUNS, {"of": list(run_ids)}).rowcount
+    of = {"of": list(run_ids)}
+    _REMOVE_OUTPUT.count(connection, of)
+    _REMOVE_ATTEMPTS.count(connection, of)
+    return _REMOVE_RUNS.count(connection, of)
 
 
-_REMOVE_OUTPUT = output.delete().where(OneOf(output.c.dispatch_id, "of"))
-_REMOVE_ATTEMPTS = attempts.delete().where(OneOf(attempts.c.dispatch_id, "of"))
-_REMOVE_RUNS = runs.delete().where(OneOf(runs.c.id, "of"))
+_REMOVE_OUTPUT = Prepared(output.delete().where(OneOf(output.c.dispatch_id, "of")))
+_REMOVE_ATTEMPTS = Prepared(attempts.delete().where(OneOf(attempts.c.dispatch_id, "of")))
+_REMOVE_RUNS = Prepared(runs.delete().where(OneOf(runs.c.id, "of")))
 
 
 def bring_back(

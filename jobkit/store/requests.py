@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import states
+from jobkit import parameters, states
 from jobkit.db import insert_new
-from jobkit.errors import BadInput, NotFound
+from jobkit.errors import Conflict, NotFound
 from jobkit.models import jobs, runs
 from jobkit.store.dispatch import cancel_pending, run_row, wish_cancel
 
@@ -53,7 +53,7 @@ def _manual(
 def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> None:
     """End a run that waits, or ask its worker to end it; a repeat does nothing.
 
-    NotFound for no such run; BadInput for one that has ended.
+    NotFound for no such run; Conflict for one that has ended.
     """
     which = runs.c.id == run_id
     if cancel_pending(connection, which, now, f"cancelled by {by}"):
@@ -62,7 +62,7 @@ def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> None:
         return
     run = _run(connection, run_id)
     if run.status in states.FINAL and run.status != "CANCELLED":
-        raise BadInput(
+        raise Conflict(
             f"Run {run_id} has ended as {run.status} and stays so.",
             f"To run it again: jobkit retry {run_id}",
         )
@@ -72,7 +72,7 @@ def retry(connection: Connection, run_id: int, by: str, now: datetime) -> int:
     """Make a new run of what a finished run ran; the finished one stays. Returns the new id."""
     run = _run(connection, run_id)
     if run.status not in states.FINAL:
-        raise BadInput(
+        raise Conflict(
             f"Run {run_id} is {run.status}, not finished.",
             f"Cancel it first: jobkit cancel {run_id}",
         )
@@ -86,7 +86,8 @@ def repeat(connection: Connection, run_id: int, by: str, now: datetime) -> int:
         sa.select(jobs).where(jobs.c.id == run.job_id, jobs.c.deleted_at.is_(None))
     ).one_or_none()
     if job is None:
-        raise BadInput(f"The job of run {run_id} was deleted.", "Add the job again.")
+        raise Conflict(f"The job of run {run_id} was deleted.", "Add the job again.")
+    parameters.check(job.signature, run.params or {}, job=job.name)
     row = run_row(
         job,
         now,

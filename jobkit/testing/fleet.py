@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from jobkit.schedule import Schedule
@@ -139,7 +139,3 @@ def outages(start: datetime, end: datetime) -> Sequence[tuple[datetime, datetime
     longest = min(span / 20, timedelta(hours=36))
     first, second = start + span * 0.31, start + span * 0.74
     return ((first, first + min(longest, timedelta(hours=5))), (second, second + longest))
-
-
-def naive(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(tzinfo=None)

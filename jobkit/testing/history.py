@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from heapq import merge
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,11 +18,12 @@ from jobkit.db import Database, continue_ids, copy_rows, ensure_partitions, with
 from jobkit.errors import BadInput
 from jobkit.models import attempts, jobs, output, package_sets, runs, workers
 from jobkit.schedule import look
+from jobkit.schedule.calendar import stamp
 from jobkit.states import CAUGHT_UP
 from jobkit.store import definitions
 from jobkit.store.definitions import Author
 from jobkit.testing import fleet
-from jobkit.testing.fleet import Planned, naive
+from jobkit.testing.fleet import Planned
 from jobkit.testing.life import (
     ATTEMPT_COLUMNS,
     OUTPUT_COLUMNS,
@@ -44,7 +43,6 @@ OUTPUT_BYTES = 300
 PATIENCE = timedelta(seconds=70)
 _SETTLED = timedelta(seconds=5)
 """No slot is younger: a scheduler would just be making its run."""
-_JUST = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -58,17 +56,9 @@ class Made:
     end: datetime
 
 
-@dataclass(frozen=True)
-class _Event:
-    """A slot that comes due, somebody's wish, or the end of an outage, which is all its slots."""
-
-    at: datetime
-    job: int
-    slot: datetime | None = None
-    outage_began: datetime | None = None
-
-    def __lt__(self, other: _Event) -> bool:
-        return (self.at, self.job) < (other.at, other.job)
+_Event = tuple[int, int, int]
+"""When, which job, and the slot that comes due; or a wish of somebody, or the end of an outage."""
+WISH, OUTAGE = 0, -1
 
 
 def generate(
@@ -93,7 +83,7 @@ def generate(
             f"attempts={attempts} over months={months:g} cannot be made.",
             "Use 10 attempts or more, over a tenth of a month to 100 years.",
         )
-    with database.write(takes_long=True) as connection:
+    with database.filling(), database.write(takes_long=True) as connection:
         if connection.scalar(sa.select(runs.c.id).limit(1)) or connection.scalar(
             sa.select(jobs.c.id).limit(1)
         ):
@@ -101,13 +91,12 @@ def generate(
                 "A history is made in an empty database, and this one has jobs.",
                 "Name a new one: jobkit --db sqlite:///history.db testing generate-history ...",
             )
-        history = _History(connection, attempts, now - months * MONTH, now, seed, output_bytes)
-        month = history.start
+        start = month = now - months * MONTH
         while month < now:
             ensure_partitions(connection, month)
             month += timedelta(days=28)
         with without_indexes(connection, runs, _attempts, output):
-            return history.make()
+            return _History(connection, attempts, start, now, seed, output_bytes).make()
 
 
 _attempts = attempts
@@ -146,20 +135,21 @@ class _History:
         last = self._end - _SETTLED
         span = (last - self.start).total_seconds()
         for began, ended in fleet.days(self.start, last):
-            slots = [*self._slots(began, ended)]
+            events = self._slots(began, ended)
             upto = (ended - self.start).total_seconds() / span
-            missing = self._wanted * upto - self._seen() - fleet.ATTEMPTS_A_SLOT * len(slots)
-            wishes = self._wishes(began, ended, int(missing * 0.97), on_demand)
-            for event in merge(sorted(slots), wishes):
-                self._live(lives[event.job], event)
+            missing = self._wanted * upto - self._seen() - fleet.ATTEMPTS_A_SLOT * len(events)
+            events += self._wishes(began, ended, int(missing * 0.97), on_demand)
+            for event in sorted(events):
+                self._live(lives[event[1]], event)
             self._flush()
         # What is still missing was wished for lately.
+        middle = last - (last - began) / 2
         while (missing := self._wanted - self._seen()) > 0:
-            for event in self._wishes(last - (last - began) / 2, last, missing, on_demand):
-                self._live(lives[event.job], event)
+            for event in sorted(self._wishes(middle, last, missing, on_demand)):
+                self._live(lives[event[1]], event)
             self._flush(all_of_it=False)
-        for event in self._wishes(last - timedelta(minutes=20), last, OPEN, [long]):
-            self._live(lives[event.job], event)
+        for event in sorted(self._wishes(last - timedelta(minutes=20), last, OPEN, [long])):
+            self._live(lives[event[1]], event)
         self._flush(all_of_it=True)
         self._move_cursors(last)
         continue_ids(self._connection, runs)
@@ -168,50 +158,49 @@ class _History:
     def _seen(self) -> int:
         return self._attempts + len(self._written.attempts)
 
-    def _slots(self, began: datetime, ended: datetime) -> Iterator[_Event]:
-        """Yield what schedules bring in (began, ended], the slots of outages when these end."""
+    def _slots(self, began: datetime, ended: datetime) -> list[_Event]:
+        """Return what schedules bring in (began, ended], the slots of outages when these end."""
+        events: list[_Event] = []
+        dice = self._rng.random
+        outages = [(stamp(a), stamp(b)) for a, b in self._outages if a < ended and began < b]
+        over = [stamp(b) for _, b in self._outages if began < b <= ended]
         for index, job in enumerate(self._planned):
             if job.is_on_demand:
                 continue
-            slots = job.schedule.slots(began, ended)
-            for slot in slots:
-                if not any(a < slot <= b for a, b in self._outages):
-                    delay = timedelta(microseconds=int(4000 + 90_000 * self._rng.random()))
-                    yield _Event(naive(slot) + delay, index, naive(slot))
-            for a, b in self._outages:
-                if began < b <= ended:
-                    yield _Event(naive(b), index, outage_began=a)
+            slots = job.schedule.stamps(began, ended)
+            for a, b in outages:
+                slots = [slot for slot in slots if not a < slot <= b]
+            events += [(slot + int(4000 + 90_000 * dice()), index, slot) for slot in slots]
+            events += [(at, index, OUTAGE) for at in over]
+        return events
 
     def _wishes(
         self, began: datetime, ended: datetime, count: int, on_demand: list[int]
     ) -> list[_Event]:
-        start, seconds = naive(began), (ended - began).total_seconds()
+        start, span = stamp(began), stamp(ended) - stamp(began)
         rng = self._rng
-        return sorted(
-            _Event(start + timedelta(seconds=seconds * rng.random()), rng.choice(on_demand))
-            for _ in range(count)
-        )
+        return [
+            (start + int(span * rng.random()), rng.choice(on_demand), WISH) for _ in range(count)
+        ]
 
     def _live(self, life: Life, event: _Event) -> None:
-        if event.outage_began is not None:
-            self._catch_up(life, event)
+        at, job, slot = event
+        if slot == OUTAGE:
+            self._catch_up(life, self._planned[job], at)
             return
         self._run_id += 1
-        if event.slot is None:
-            life.live(self._run_id, event.at, None, "manual", None)
+        if slot == WISH:
+            life.live(self._run_id, at, None, "manual", None)
             return
-        skipped = life.skip_reason(event.at)
+        skipped = life.skip_reason(at)
         if skipped is None:
-            life.live(self._run_id, event.at, event.slot, "schedule", None)
+            life.live(self._run_id, at, slot, "schedule", None)
         else:
-            life.close(self._run_id, event.at, event.slot, "SKIPPED", skipped)
+            life.close(self._run_id, at, slot, "SKIPPED", skipped)
 
-    def _catch_up(self, life: Life, event: _Event) -> None:
+    def _catch_up(self, life: Life, job: Planned, at: int) -> None:
         """Do with the slots of an outage what the first tick after it does."""
-        job = self._planned[event.job]
-        assert event.outage_began is not None
-        now = event.at.replace(tzinfo=self.start.tzinfo)
-        cursor = event.outage_began
+        cursor, now = next((a, b) for a, b in self._outages if stamp(b) == at)
         while True:
             gap = look(
                 job.schedule,
@@ -221,25 +210,25 @@ class _History:
                 window=timedelta(days=1),
                 patience=PATIENCE,
             )
-            self._write_gap(life, event.at, gap)
+            self._write_gap(life, at, gap)
             cursor = gap.cursor
             if gap.next_run is None or gap.next_run > now:
                 return
 
-    def _write_gap(self, life: Life, at: datetime, gap: Any) -> None:
+    def _write_gap(self, life: Life, at: int, gap: Any) -> None:
         words = "passed while nobody looked"
         if gap.rest is not None:
             rest = gap.rest
             span = f"{rest.count} slots from {rest.first.isoformat()} to {rest.last.isoformat()}"
             self._run_id += 1
-            life.close(self._run_id, at, naive(rest.last), "MISSED", f"{span} {words}")
+            life.close(self._run_id, at, stamp(rest.last), "MISSED", f"{span} {words}")
         for slot in gap.missed:
             self._run_id += 1
-            life.close(self._run_id, at, naive(slot), "MISSED", words)
+            life.close(self._run_id, at, stamp(slot), "MISSED", words)
         for slot in gap.run:
             self._run_id += 1
             reason = None if slot == gap.run[-1] else CAUGHT_UP
-            life.live(self._run_id, at, naive(slot), "schedule", reason)
+            life.live(self._run_id, at, stamp(slot), "schedule", reason)
 
     def _flush(self, *, all_of_it: bool = False) -> None:
         written = self._written
@@ -254,11 +243,11 @@ class _History:
 
     def _write_jobs(self) -> list[Life]:
         world = World(
-            naive(self._end),
+            stamp(self._end),
             self._rng,
             lengths(self._rng),
             self._workers,
-            naive(self.start + (self._end - self.start) * 0.6),
+            stamp(self.start + (self._end - self.start) * 0.6),
             self._written,
         )
         return [self._life(world, job) for job in self._planned]

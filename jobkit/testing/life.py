@@ -1,13 +1,18 @@
-"""What becomes of one job's runs in a made-up history: waits, tries, endings, as rows."""
+"""What becomes of one job's runs in a made-up history: waits, tries, endings, as rows.
+
+Instants are microseconds since 1970, which cost a tenth of datetimes to reckon with and to write.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date
+from functools import cache, lru_cache
 from typing import Any
 
+from jobkit.schedule.calendar import stamp
 from jobkit.states import LONGEST_DELAY, MOST_LOST
 from jobkit.testing.fleet import Planned
 from jobkit.testing.words import FAILURES, Voice
@@ -28,9 +33,13 @@ OUTPUT_COLUMNS = ("dispatch_id", "attempt", "seq", "claimed_at", "at", "stream",
 
 FAILS, FAILS_AGAIN = 0.0375, 0.27
 """How often a first try fails, and one after a failure."""
-LEASE = timedelta(days=1)
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+WEEK = 7 * DAY
+LEASE = DAY
 """Of runs that are open at the end: long enough to be looked at."""
-_START = timedelta(milliseconds=4)
+_START = 4000
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _LOST_AFTER = 65.0
 _ODD = ("CANCELLED", "RELEASED", "LOST", "ERROR")
 Rows = list[tuple[Any, ...]]
@@ -49,45 +58,65 @@ class Written:
 class World:
     """What all jobs share: the end of the history, the dice, the workers and their clothes."""
 
-    now: datetime
+    now: int
     rng: random.Random
     factors: Sequence[float]
     workers: Sequence[tuple[str, str]]
     """Identities and hosts."""
-    upgraded_at: datetime
+    upgraded_at: int
     """When the packages of the workers became newer ones."""
     written: Written
 
 
-def iso(instant: datetime | None) -> str | None:
-    """Write a naive instant as the databases keep it."""
-    return None if instant is None else instant.isoformat(" ", "microseconds")
+@cache
+def _clock() -> tuple[list[str], list[str]]:
+    """Return the text of each second of a day, and of each thousand."""
+    seconds = [f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in range(86_400)]
+    return seconds, [f"{part:03d}" for part in range(1000)]
 
 
-def _seconds(count: float) -> timedelta:
-    return timedelta(microseconds=int(count * 1e6))
+@lru_cache(maxsize=4)
+def _day(number: int) -> str:
+    return date.fromordinal(_EPOCH_DAY + number).isoformat()
 
 
-@dataclass
+@lru_cache(maxsize=32)
+def _written(instant: int) -> str:
+    number, rest = divmod(instant, DAY)
+    second, rest = divmod(rest, SECOND)
+    seconds, thousands = _clock()
+    return f"{_day(number)} {seconds[second]}.{thousands[rest // 1000]}{thousands[rest % 1000]}"
+
+
+def iso(instant: int | None) -> str | None:
+    """Write an instant as the databases keep it."""
+    return None if instant is None else _written(instant)
+
+
+def _seconds(count: float) -> int:
+    return int(count * 1e6)
+
+
+@dataclass(slots=True)
 class _Run:
     """A run on its way: what its row says at the end."""
 
     id: int
-    created_at: datetime
-    slot: datetime | None
+    created_at: int
+    slot: int | None
     trigger: str
     reason: str | None
-    available_at: datetime
-    start_until: datetime | None
+    available_at: int
+    start_until: int | None
     status: str = "PENDING"
-    claimed_at: datetime | None = None
-    completed_at: datetime | None = None
+    claimed_at: int | None = None
+    completed_at: int | None = None
     worker: str | None = None
     retries: int = 0
     lost: int = 0
     attempt: int = 0
     error: str | None = None
-    cancelled_at: datetime | None = None
+    cancelled_at: int | None = None
 
 
 class Life:
@@ -105,12 +134,12 @@ class Life:
         self._delay: float = columns["retry_delay_seconds"]
         self._timeout: float = columns["timeout_seconds"]
         self._deadline = columns["start_deadline_seconds"]
-        self._edited_at = planned.edited_at.replace(tzinfo=None) if planned.edited_at else None
+        self._edited_at = stamp(planned.edited_at) if planned.edited_at else None
         self._rows = int(1000 * (1 + job_id % 17) * planned.median_seconds)
-        self._last: tuple[int, datetime, datetime] | None = None
+        self._last: tuple[int, int, int] | None = None
         """The last run: its id, its first claim and its end."""
 
-    def skip_reason(self, at: datetime) -> str | None:
+    def skip_reason(self, at: int) -> str | None:
         """Say why a slot that comes now is not run; None when it is."""
         if self._last is None or self.policy in ("allow", "queue_all"):
             return None
@@ -121,14 +150,14 @@ class Life:
             return f"run {run_id} already waits" if at < claimed_at else None
         return f"run {run_id} is unfinished"
 
-    def close(self, run_id: int, at: datetime, slot: datetime, status: str, reason: str) -> None:
+    def close(self, run_id: int, at: int, slot: int, status: str, reason: str) -> None:
         """Write the row of a slot that is not run."""
         run = _Run(run_id, at, slot, "schedule", reason, at, self._start_until(slot), status)
         run.completed_at = at
         self._write(run)
 
     def live(
-        self, run_id: int, at: datetime, slot: datetime | None, trigger: str, reason: str | None
+        self, run_id: int, at: int, slot: int | None, trigger: str, reason: str | None
     ) -> None:
         """Write a run that was made at an instant, with all that became of it until now."""
         run = _Run(run_id, at, slot, trigger, reason, at, self._start_until(slot))
@@ -147,18 +176,18 @@ class Life:
         if run.status != "MISSED":
             self._last = (run_id, first_claim, ended_at)
 
-    def _start_until(self, slot: datetime | None) -> datetime | None:
+    def _start_until(self, slot: int | None) -> int | None:
         return None if self._deadline is None or slot is None else slot + _seconds(self._deadline)
 
-    def _wait(self) -> timedelta:
+    def _wait(self) -> int:
         dice = self._world.rng.random()
         if dice < 0.95:
-            return timedelta(microseconds=int(3000 + dice * 400_000))
+            return int(3000 + dice * 400_000)
         if dice < 0.99:
             return _seconds(5 + (dice - 0.95) * 1300)
         return _seconds(60 + (dice - 0.99) * 84_000)
 
-    def _try(self, run: _Run, claimed_at: datetime) -> datetime:
+    def _try(self, run: _Run, claimed_at: int) -> int:
         """Live one attempt; returns when the run is claimed again if it waits then."""
         world = self._world
         rng, factors = world.rng, world.factors
@@ -186,22 +215,22 @@ class Life:
             return "SUCCESS" if dice < 0.9985 else _ODD[int((dice - 0.9985) / 0.0015 * 4)]
         return "FAILURE"
 
-    def _succeed(self, run: _Run, status: str, seconds: float, at: datetime, host: str) -> datetime:
+    def _succeed(self, run: _Run, status: str, seconds: float, at: int, host: str) -> int:
         rows = int(self._rows * (0.9 + 0.2 * (seconds % 1)))
-        said = self._voice.success(at, rows)
+        said = self._voice.success(_written(at), rows)
         result = f'{{"rows": {rows}}}' if self.job_id % 3 == 0 else None
         self._record(run, status, seconds, at, host, said, 0, None, rows=rows, result=result)
         run.status, run.completed_at = "COMPLETED", at
         return at
 
-    def _fail(self, run: _Run, status: str, seconds: float, at: datetime, host: str) -> datetime:
+    def _fail(self, run: _Run, status: str, seconds: float, at: int, host: str) -> int:
         code: int | None = None
         if status == "FAILURE":
             kind = FAILURES[int(len(FAILURES) * self._world.rng.random() ** 2 + self.job_id) % 7]
-            said, code = self._voice.failure(kind, at, self._rows), 1
+            said, code = self._voice.failure(kind, _written(at), self._rows), 1
             error = "exit code 1"
         elif status == "TIMEOUT":
-            said, error = self._voice.start(at, self._rows), ""
+            said, error = self._voice.start(_written(at), self._rows), ""
             error = f"ended at its timeout of {self._timeout:g} s"
         else:
             said, error = "", "the interpreter /srv/venv/bin/python is not there"
@@ -216,7 +245,7 @@ class Life:
         wait = min(self._delay * 2.0 ** (run.retries - 1), longest)
         return self._again(run, at + _seconds(wait * (1 + self._world.rng.random() / 10)))
 
-    def _lose(self, run: _Run, status: str, seconds: float, at: datetime, host: str) -> datetime:
+    def _lose(self, run: _Run, status: str, seconds: float, at: int, host: str) -> int:
         error = "its worker was lost: the lease ran out"
         run.lost += 1
         if run.lost >= MOST_LOST:
@@ -228,20 +257,20 @@ class Life:
             return at
         return self._again(run, at)
 
-    def _release(self, run: _Run, status: str, seconds: float, at: datetime, host: str) -> datetime:
+    def _release(self, run: _Run, status: str, seconds: float, at: int, host: str) -> int:
         error = "given back by a worker that shut down"
         self._record(run, status, seconds, at, host, "", None, error)
         run.error = error
         return self._again(run, at)
 
-    def _cancel(self, run: _Run, status: str, seconds: float, at: datetime, host: str) -> datetime:
-        said = self._voice.start(at, self._rows)
+    def _cancel(self, run: _Run, status: str, seconds: float, at: int, host: str) -> int:
+        said = self._voice.start(_written(at), self._rows)
         self._record(run, status, seconds, at, host, said, None, "cancelled")
         run.status, run.completed_at, run.error = "CANCELLED", at, "cancelled"
         run.reason, run.cancelled_at = "cancelled by ada", at - _seconds(min(1.0, seconds / 2))
         return at
 
-    def _again(self, run: _Run, available_at: datetime) -> datetime:
+    def _again(self, run: _Run, available_at: int) -> int:
         run.available_at, run.claimed_at, run.worker = available_at, None, None
         return available_at + self._wait()
 
@@ -250,7 +279,7 @@ class Life:
         run: _Run,
         status: str,
         seconds: float,
-        finished_at: datetime,
+        finished_at: int,
         host: str,
         said: str,
         exit_code: int | None,
@@ -261,17 +290,18 @@ class Life:
     ) -> None:
         claimed_at = run.claimed_at
         assert claimed_at is not None
-        began = iso(claimed_at + _START)
-        claimed, ended = iso(claimed_at), iso(finished_at)
+        began = _written(claimed_at + _START)
+        claimed, ended = _written(claimed_at), _written(finished_at)
         measured = status not in ("LOST", "ERROR", "RELEASED")
         written = self._world.written
         provenance = None
         if measured:
             packages = int(claimed_at >= self._world.upgraded_at)
-            provenance = self._voice.provenance(self._version(run), host, claimed_at, packages)
+            version, week = self._version(run), claimed_at // WEEK
+            provenance = self._voice.provenance(version, host, week, packages)
         written.attempts.append((
             self.job_id, began, status, said if measured else None, run.id, run.attempt,
-            run.worker, iso(run.slot), iso(run.available_at), claimed,
+            run.worker, iso(run.slot), _written(run.available_at), claimed,
             began if measured else None, ended, exit_code, error,
             round(seconds * 0.6, 3) if measured else None,
             40_000_000 + int(seconds * 1e6) if measured else None,
@@ -288,15 +318,15 @@ class Life:
     def _write(self, run: _Run) -> None:
         lease = self._world.now + LEASE if run.status == "IN_PROGRESS" else None
         self._world.written.runs.append((
-            run.id, self.job_id, run.status, iso(run.created_at), iso(run.claimed_at),
+            run.id, self.job_id, run.status, _written(run.created_at), iso(run.claimed_at),
             iso(run.completed_at), run.worker, run.retries, run.error, iso(run.slot), run.trigger,
-            iso(run.available_at), run.attempt, iso(lease), iso(run.start_until), self._params,
+            _written(run.available_at), run.attempt, iso(lease), iso(run.start_until), self._params,
             self._version(run), self._queue, self._lane, self._max_retries, self._delay, run.lost,
             iso(run.cancelled_at), run.reason, "ada" if run.trigger == "manual" else None,
         ))  # fmt: skip
 
 
-_ENDINGS: dict[str, Callable[[Life, _Run, str, float, datetime, str], datetime]] = {
+_ENDINGS: dict[str, Callable[[Life, _Run, str, float, int, str], int]] = {
     "SUCCESS": Life._succeed,
     "FAILURE": Life._fail,
     "TIMEOUT": Life._fail,

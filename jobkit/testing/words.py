@@ -6,21 +6,20 @@ import hashlib
 import json
 import random
 from dataclasses import dataclass
-from datetime import datetime
 
 SUBJECTS = (
     "sales", "stock", "orders", "customers", "invoices", "prices", "visits", "clicks", "returns",
     "payments", "forecast", "churn", "leads", "tickets", "sensors", "shipments", "budget",
 )  # fmt: skip
 VERBS = ("load", "clean", "join", "score", "report", "export", "check")
-_LINE = "{stamp} INFO {verb}: "
+_LINE = "%(stamp)s INFO {verb}: "
 _STEPS = (
     "connected to warehouse",
-    "read {rows} rows of {subject}",
-    "dropped {some} rows without a key",
+    "read %(rows)d rows of {subject}",
+    "dropped %(some)d rows without a key",
     "joined with customers on customer_id",
-    "wrote partition day={day}",
-    "compared with yesterday: {some} rows differ",
+    "wrote partition day=%(day)s",
+    "compared with yesterday: %(some)d rows differ",
 )
 _TRACE = """Traceback (most recent call last):
   File "/srv/jobs/{script}", line {end}, in <module>
@@ -106,18 +105,19 @@ class Voice:
         lines = [_LINE + step for step in _STEPS]
         while lines and sum(map(len, lines)) > length * 1.2:
             lines.pop()
-        self._success = "".join(f"{line}\n" for line in lines) if length else ""
-        self._start = f"{lines[0]}\n" if lines and length else ""
+        spoken = [line.format(verb=verb, subject=subject) + "\n" for line in lines if length]
+        self._success, self._start = "".join(spoken), "".join(spoken[:1])
         self._documents: dict[tuple[int, int], str] = {}
         self._commits: dict[int, str] = {}
 
-    def success(self, at: datetime, rows: int) -> str:
+    def success(self, at: str, rows: int) -> str:
+        """Return what an attempt printed until an instant, written as the databases keep it."""
         return self._say(self._success, at, rows)
 
-    def start(self, at: datetime, rows: int) -> str:
+    def start(self, at: str, rows: int) -> str:
         return self._say(self._start, at, rows)
 
-    def failure(self, failure: Failure, at: datetime, rows: int) -> str:
+    def failure(self, failure: Failure, at: str, rows: int) -> str:
         """Return the output of an attempt that ends with a traceback."""
         library = ""
         if failure.library is not None:
@@ -125,7 +125,7 @@ class Voice:
             library = _LIBRARY.format(module=module, line=line, function=function, code=code)
         told = failure.error
         for mark, value in (
-            ("{some}", rows % 97), ("{day}", at.date()), ("{subject}", self._subject),
+            ("{some}", rows % 97), ("{day}", at[:10]), ("{subject}", self._subject),
             ("{host}", f"db{rows % 3}.example.org"),
         ):  # fmt: skip
             told = told.replace(mark, str(value))
@@ -140,27 +140,20 @@ class Voice:
         )
         return self._say(self._start, at, rows) + trace
 
-    def _say(self, template: str, at: datetime, rows: int) -> str:
-        return template.format(
-            stamp=str(at)[:19],
-            verb=self._verb,
-            subject=self._subject,
-            rows=rows,
-            some=rows % 97,
-            day=at.date(),
-        )
+    def _say(self, template: str, at: str, rows: int) -> str:
+        facts = {"stamp": at[:19], "day": at[:10], "rows": rows, "some": rows % 97}
+        return template % facts
 
-    def provenance(self, version: int, host: str, at: datetime, packages: int) -> str:
+    def provenance(self, version: int, host: str, week: int, packages: int) -> str:
         """Return the record of what an attempt ran on: a new commit each week, one of a version."""
         known = self._documents.get((version, packages))
         if known is None:
             known = self._documents[version, packages] = self._document(version, packages)
-        week = at.toordinal() // 7
         commit = self._commits.get(week)
         if commit is None:
             digest = hashlib.sha1(str(week).encode(), usedforsecurity=False)
             commit = self._commits[week] = digest.hexdigest()
-        return known.replace("HOST", host).replace("COMMIT", commit)
+        return known % (commit, host)
 
     def _document(self, version: int, packages: int) -> str:
         digest = hashlib.sha256(f"{self._script} {version}".encode()).hexdigest()
@@ -170,9 +163,9 @@ class Voice:
                 "sha256": digest,
                 "kind": "python",
                 "isolation": "warm",
-                "git": {"commit": "COMMIT", "branch": "main", "dirty": False},
+                "git": {"commit": "%s", "branch": "main", "dirty": False},
                 "params": {},
-                "host": "HOST",
+                "host": "%s",
                 "platform": "Linux-6.1-x86_64",
                 "variables": ["LANG", "PATH"],
                 "python": {

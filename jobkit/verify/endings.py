@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobkit.models import attempts, runs
+from jobkit.models import attempts, kept_kernels, runs
 from jobkit.states import FINAL, LONGEST_DELAY, MOST_LOST
 from jobkit.verify.inspection import FAILING, OURS, TOLERANCE, TRIED, Inspection, check
 
@@ -56,7 +56,13 @@ def retries_wait(it: Inspection) -> None:
         .where(it.made, OURS)
         .subquery()
     )
-    followed = sa.select(tries).where(tries.c.fails, tries.c.again_at.is_not(None))
+    # Who corrects a cell in a kernel that was kept waits for nothing.
+    went_on = sa.exists().where(
+        kept_kernels.c.dispatch_id == tries.c.run,
+        kept_kernels.c.attempt == tries.c.attempt,
+        kept_kernels.c.went_on_at.is_not(None),
+    )
+    followed = sa.select(tries).where(tries.c.fails, tries.c.again_at.is_not(None), ~went_on)
     # No upper bound: a result may reach the database long after its attempt ended.
     for row in it.rows(followed):
         doubled = row.delay * 2.0 ** min(row.failures - 1, 40)

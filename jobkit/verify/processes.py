@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from jobkit.executors.sweep import carriers
-from jobkit.models import runs, workers
+from jobkit.models import kept_kernels, runs, workers
 from jobkit.verify.inspection import TOLERANCE, Inspection, check
 
 
@@ -22,6 +22,15 @@ def nothing_is_left(it: Inspection) -> None:
             sa.or_(
                 sa.and_(runs.c.attempt == attempt, runs.c.status == "IN_PROGRESS"),
                 runs.c.completed_at > it.scope.now - TOLERANCE,
+                # A kernel that went on belongs to the attempt that runs now.
+                sa.and_(
+                    runs.c.status == "IN_PROGRESS",
+                    sa.exists().where(
+                        kept_kernels.c.dispatch_id == run,
+                        kept_kernels.c.attempt == attempt,
+                        kept_kernels.c.went_on_at.is_not(None),
+                    ),
+                ),
             ),
         )
         if it.connection.scalar(lives) is None:

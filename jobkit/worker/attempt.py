@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,11 +17,15 @@ from jobkit.executors.process import Child, Outcome
 from jobkit.expectation import Expectation
 from jobkit.settings import Settings
 from jobkit.store.claims import Claim, Result
-from jobkit.text import size
+from jobkit.text import duration, size
 from jobkit.worker.output import Output, WriteOutput
+from jobkit.worker.paused import Paused
 from jobkit.worker.spool import Report
-from jobkit.worker.workshop import Prepared, Workshop
+from jobkit.worker.workshop import Prepared, Workshop, keeps_kernel
 
+CELL = "cell_timeout_seconds"
+CELL_TIMED_OUT = 124
+"""With which a runner of notebooks ends when a cell took too long, as `timeout` does."""
 UNKNOWN_TIMEOUT = timedelta(days=1)
 """Of an `auto` timeout while nothing is known: long enough to learn, and no attempt is for ever."""
 
@@ -50,7 +54,9 @@ class Attempt:
         settings: Settings,
         clock: Clock,
         write: WriteOutput,
+        resumed: Paused | None = None,
     ) -> None:
+        # `resumed`: a child that goes on by this attempt.
         self.claim = order.claim
         self._order = order
         self._workshop = workshop
@@ -59,6 +65,9 @@ class Attempt:
         self._output = Output(order.claim, clock, write)
         self._lock = threading.Lock()
         self._child: Child | None = None
+        self._resumed = resumed
+        self.paused: Paused | None = None
+        """Set when it has failed and its kernel is kept."""
         self._told: tuple[str, timedelta | None] | None = None
         self._lease_ends = order.leased_at + order.lease.total_seconds()
 
@@ -92,17 +101,25 @@ class Attempt:
         """
         started_at = self._clock.now()
         try:
-            with self._workshop.prepared(self.claim, self._order.definition) as prepared:
-                return self._run(prepared, started_at)
+            with self._resumed.stack if self._resumed else ExitStack() as stack:
+                return self._run(stack, started_at)
         except CannotStart as error:
             return self._report(started_at, "error", error=str(error))
 
-    def _run(self, prepared: Prepared, started_at: datetime) -> Report | None:
-        recorder = self._workshop.recorder
-        begun = recorder.begin(prepared.subject, prepared.secrets)
-        with self._host(prepared) as link:
-            child = self._start(prepared, link)
-            outcome = child.wait() if child is not None else None
+    def _run(self, stack: ExitStack, started_at: datetime) -> Report | None:
+        recorder, resumed = self._workshop.recorder, self._resumed
+        child: Child | None
+        if resumed is not None:
+            prepared, begun, child = resumed.prepared, resumed.begun, self._take_over(resumed)
+        else:
+            prepared = stack.enter_context(
+                self._workshop.prepared(self.claim, self._order.definition)
+            )
+            begun = recorder.begin(prepared.subject, prepared.secrets)
+            child = self._start(prepared, stack.enter_context(self._host(prepared)))
+        outcome = child.wait() if child is not None else None
+        if child is not None and outcome is not None and outcome.kept and self._told:
+            outcome = replace(child.ended(outcome), kept=None)
         why = self._told[0] if self._told else "release"
         if why == "lease" or (outcome is not None and outcome.ended_by == "lease"):
             return None
@@ -110,7 +127,11 @@ class Attempt:
             return self._report(started_at, why)
         artifacts = self._keep(prepared)
         provenance = recorder.finish(begun)
-        report = self._conclude(started_at, outcome, provenance.document)
+        edits = resumed.edits if resumed is not None else ()
+        if child is not None and outcome.kept is not None:
+            self.paused = Paused(child, prepared, begun, stack.pop_all(), outcome, edits)
+        said = {"edits": list(edits)} if edits else {}
+        report = self._conclude(started_at, outcome, provenance.document | said)
         return replace(
             report,
             artifacts=artifacts,
@@ -141,8 +162,46 @@ class Attempt:
                 on_fact=self._output.learn,
                 secrets=prepared.secrets,
                 link=link,
+                may_keep=keeps_kernel(self._order.definition),
             )
             return self._child
+
+    def _take_over(self, paused: Paused) -> Child:
+        """Let a child go on that was kept; if somebody ended this attempt meanwhile, end it."""
+        paused.child.resume(self._output.add, self._output.learn)
+        paused.child.give(self._timeout)
+        with self._lock:
+            self._child = paused.child
+            paused.child.extend(self._lease_left())
+            if self._told is not None:
+                paused.child.kill(*self._told)
+        try:
+            paused.go_on(self.claim.attempt)
+        except OSError:
+            paused.child.kill("error")
+        return paused.child
+
+    def detach(self) -> None:
+        """Let its child be another's: ending this attempt does not end it any more."""
+        with self._lock:
+            self._child = None
+
+    def attach(self, child: Child) -> None:
+        """Take back a child that could not be handed on."""
+        with self._lock:
+            self._child = child
+            child.extend(self._lease_left())
+            if self._told is not None:
+                child.kill(*self._told)
+
+    @property
+    def kept_for(self) -> timedelta:
+        """How long its kernel is to be kept."""
+        return timedelta(seconds=self._order.definition.get("keep_kernel_seconds") or 0)
+
+    def followed_by(self, claim: Claim, leased_at: float) -> Order:
+        """Return the order of the attempt that its kernel goes on by."""
+        return replace(self._order, claim=claim, leased_at=leased_at)
 
     def _keep(self, prepared: Prepared) -> tuple[Kept, ...]:
         """Keep what the script left in its folder; what cannot be kept is said in its output."""
@@ -183,18 +242,21 @@ class Attempt:
             "result": self._output.result,
             "provenance": provenance | {"isolation": "warm" if outcome.is_warm else "fresh"},
         }
-        ended_by = "exit" if outcome.ended_by == "memory" else outcome.ended_by
+        ended_by = "exit" if outcome.ended_by in ("memory", "kept") else outcome.ended_by
         return self._report(
             started_at,
             "error" if outcome.error or ended_by == "lost" else ended_by,
             exit_code=outcome.exit_code,
             error=self._explain(outcome),
             measures=measures,
+            reason=self._output.stopped,
         )
 
     def _explain(self, outcome: Outcome) -> str:
         if outcome.error:
             return outcome.error
+        if outcome.kept is not None and outcome.ended_by == "kept":
+            return str(outcome.kept.get("error", "a cell failed"))
         if outcome.ended_by == "lost":
             return "the process that watched the script was killed"
         if outcome.ended_by == "memory":
@@ -206,6 +268,8 @@ class Attempt:
             return f"ended at its timeout of {self._timeout.total_seconds():g} s{why}"
         if outcome.signal:
             return f"ended by signal {outcome.signal}"
+        if outcome.exit_code == CELL_TIMED_OUT and (limit := self._order.definition.get(CELL)):
+            return f"a cell took longer than {duration(limit)}"
         return f"exit code {outcome.exit_code}"
 
     def _report(self, started_at: datetime, ended_by: str, **more: Any) -> Report:

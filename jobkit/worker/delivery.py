@@ -29,6 +29,7 @@ class Parcel:
     """A report on its way, and what became of it."""
 
     report: Report
+    frees_slot: bool = True
     is_written: bool | None = None
     refused: Exception | None = None
     next_order: Order | None = None
@@ -54,14 +55,14 @@ class Delivery:
         self._gathering = threading.Lock()
         self._waiting: list[Parcel] = []
 
-    def deliver(self, report: Report) -> tuple[bool, Order | None]:
+    def deliver(self, report: Report, *, frees_slot: bool = True) -> tuple[bool, Order | None]:
         """Write a report and wait until it is durable; return what its slot executes next, if any.
 
         The first is False when the database cannot take it now; raises what it says of a report
         that it will never take. One that is no longer its worker's to write is left out: somebody
         else has that run.
         """
-        parcel = Parcel(report)
+        parcel = Parcel(report, frees_slot)
         with self._gathering:
             self._waiting.append(parcel)
         while parcel.is_written is None:
@@ -87,22 +88,26 @@ class Delivery:
     def _settle(self, group: Sequence[Parcel]) -> None:
         is_written, orders = True, list[Order]()
         try:
-            orders = self._write([parcel.report for parcel in group])
+            orders = self._write(group)
         except DatabaseUnavailable as error:
             log.warning("%d results wait. %s", len(group), error)
             is_written = False
-        for parcel, order in zip_longest(group, orders):
-            parcel.is_written, parcel.next_order = is_written, order
+        for parcel, order in zip_longest((it for it in group if it.frees_slot), orders):
+            parcel.next_order = order
+        for parcel in group:
+            parcel.is_written = is_written
 
-    def _write(self, reports: Sequence[Report]) -> list[Order]:
+    def _write(self, group: Sequence[Parcel]) -> list[Order]:
+        reports, slots = [it.report for it in group], sum(it.frees_slot for it in group)
         try:
-            return self._write_and(reports, self._take_next)
+            return self._write_and(reports, slots, self._take_next)
         except IntegrityError:  # two workers met in a lane; the loop claims on a fresh look
-            return self._write_and(reports, lambda _connection, _limit: ())
+            return self._write_and(reports, slots, lambda _connection, _limit: ())
 
     def _write_and(
         self,
         reports: Sequence[Report],
+        slots: int,
         take_next: Callable[[Connection, int], Sequence[Order]],
     ) -> list[Order]:
         with self._database.write() as connection:
@@ -119,4 +124,4 @@ class Delivery:
             texts = [it.script for it in reports if it.script is not None]
             keepsakes.add_scripts(connection, texts, now)
             notify(connection)
-            return list(take_next(connection, len(won)))
+            return list(take_next(connection, min(slots, len(won))))

@@ -20,13 +20,15 @@ from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
 from jobkit.executors.sweep import sweep_dead_workers
 from jobkit.settings import Settings
-from jobkit.store import claims, workers
+from jobkit.store import claims, kernels, workers
 from jobkit.store.claims import Chunk, Claim, Progress, Renewal
 from jobkit.wakeups import Alarm, Watch
 from jobkit.worker.attempt import Attempt, Order
 from jobkit.worker.claiming import Claiming
 from jobkit.worker.delivery import Delivery
 from jobkit.worker.heartbeat import Heartbeat, Standing
+from jobkit.worker.keeping import Vigil
+from jobkit.worker.paused import Paused
 from jobkit.worker.spool import Report, Spool
 from jobkit.worker.workshop import Workshop
 
@@ -60,6 +62,7 @@ class Worker:
         self._delivery = Delivery(database, spread, self._take_next)
         self._lock = threading.Lock()
         self._held: dict[tuple[int, int], Attempt] = {}
+        self._vigils: dict[tuple[int, int], Vigil] = {}
         self._threads: set[threading.Thread] = set()
         self.ready = threading.Event()
         self._wake = Alarm()
@@ -136,6 +139,7 @@ class Worker:
         try:
             if self._is_holding and self._claiming.is_wished():
                 self._heartbeat.hint()
+            self._hear_wishes()
             if self._free <= 0 or self._draining:
                 return poll
             for queue in self._claiming.due():
@@ -151,8 +155,8 @@ class Worker:
 
     @property
     def _free(self) -> int:
-        with self._lock:
-            return self.settings.slots - len(self._held)
+        with self._lock:  # who keeps a kernel occupies no slot
+            return self.settings.slots - len(self._held) + len(self._vigils)
 
     @property
     def _is_holding(self) -> bool:
@@ -188,10 +192,9 @@ class Worker:
             self._threads.add(thread)
         thread.start()
 
-    def _hold(self, order: Order) -> Attempt:
-        attempt = Attempt(
-            order, self._workshop, self.settings, self.database.clock, self._write_output
-        )
+    def _hold(self, order: Order, resumed: Paused | None = None) -> Attempt:
+        clock = self.database.clock
+        attempt = Attempt(order, self._workshop, self.settings, clock, self._write_output, resumed)
         with self._lock:
             self._held[attempt.key] = attempt
         log.debug("run %d, attempt %d", *attempt.key)
@@ -210,11 +213,18 @@ class Worker:
     def _execute(self, attempt: Attempt) -> Attempt | None:
         """Execute an attempt and hand in its result; return what its slot was given instead."""
         report = self._executed(attempt)
+        if report is not None and attempt.paused is not None:
+            return self._keep(attempt, attempt.paused, report)
+        return self._settle(attempt, report)
+
+    def _settle(
+        self, attempt: Attempt, report: Report | None, *, frees_slot: bool = True
+    ) -> Attempt | None:
         if report is None:
             log.warning("run %d, attempt %d: the lease is lost; nothing is written", *attempt.key)
             self._let_go(attempt.key)
             return None
-        is_settled, order = self._hand_in(report)
+        is_settled, order = self._hand_in(report, frees_slot=frees_slot)
         # Held before the other is let go: no slot looks free meanwhile.
         following = self._hold(order) if order is not None else None
         if is_settled:
@@ -231,6 +241,45 @@ class Worker:
             log.exception("run %d, attempt %d: given up", *attempt.key)
             attempt.end("lease", timedelta(0))
             return None
+
+    def _keep(self, attempt: Attempt, paused: Paused, report: Report) -> Attempt | None:
+        """Keep the kernel of an attempt that failed; return the attempt that it goes on by."""
+        vigil = Vigil(attempt, paused, report, self.database, self.settings)
+        order, is_kept = None, False
+        try:
+            if not (self._stopping.is_set() or self._draining) and vigil.begin():
+                is_kept = True
+                with self._lock:
+                    self._vigils[attempt.key] = vigil
+                self._wake.set()
+                order = vigil.watch()
+        except Exception:
+            log.exception("run %d: its kernel is given up", attempt.key[0])
+        following = self._hold(order, vigil.handed_on) if order is not None else None
+        with self._lock:
+            self._vigils.pop(attempt.key, None)
+        if following is None:
+            return self._settle(attempt, vigil.end(), frees_slot=not is_kept)
+        self._let_go(attempt.key)
+        return following
+
+    def _hear_wishes(self) -> None:
+        """Hand on what is asked of the kernels that are kept."""
+        with self._lock:
+            if not self._vigils:
+                return
+        with self.database.read() as connection:
+            asked = kernels.wishes(connection, self.worker_id)
+        with self._lock:
+            for wish in asked:
+                if (vigil := self._vigils.get((wish.run_id, wish.attempt))) is not None:
+                    vigil.wish(wish)
+
+    def _let_kernels_go(self) -> None:
+        with self._lock:
+            vigils = list(self._vigils.values())
+        for vigil in vigils:
+            vigil.attempt.end("release")
 
     def _let_go(self, key: tuple[int, int]) -> None:
         with self._lock:
@@ -254,13 +303,13 @@ class Worker:
 
     # Delivering
 
-    def _hand_in(self, report: Report) -> tuple[bool, Order | None]:
+    def _hand_in(self, report: Report, *, frees_slot: bool = True) -> tuple[bool, Order | None]:
         """Deliver; False while it cannot be. What the database refuses is set aside, not lost.
 
         Also returns what the slot of the report executes next.
         """
         try:
-            is_written, order = self._delivery.deliver(report)
+            is_written, order = self._delivery.deliver(report, frees_slot=frees_slot)
         except Exception:
             log.exception("run %d: its result is refused", report.key[0])
         else:
@@ -312,6 +361,7 @@ class Worker:
         if renewal.drain and not self._draining:
             log.info("asked to drain: no more claims")
             self._draining = True
+            self._let_kernels_go()
             self._wake.set()
 
     # Beginning and ending
@@ -360,6 +410,7 @@ class Worker:
         clock = self.database.clock
         until = clock.elapsed() + self.settings.shutdown_grace.total_seconds()
         while self._running() and not self._hurry.is_set() and clock.elapsed() < until:
+            self._let_kernels_go()
             clock.wait(self._hurry, 0.05)
         with self._lock:
             attempts, threads = list(self._held.values()), list(self._threads)

@@ -25,6 +25,8 @@ class Output:
         self._progress: Progress | None = None
         self.metrics: dict[str, float] = {}
         self.result: Any = None
+        self.stopped = ""
+        """Why it ended early, as it said itself."""
 
     def add(self, text: str, stream: str) -> None:
         """Take a piece of output and write it if that can be done now; never raises."""
@@ -44,6 +46,8 @@ class Output:
             self._progress = fact.value, fact.text
         elif fact.kind == "result":
             self.result = fact.value
+        elif fact.kind == "stop":
+            self.stopped = fact.text
         elif fact.name in self.metrics or len(self.metrics) < MOST_METRICS:
             self.metrics[fact.name] = fact.value
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from jobkit.artifacts import Store, store_for
 from jobkit.errors import CannotStart
@@ -18,6 +22,7 @@ from jobkit.executors.nursery import Nursery
 from jobkit.executors.process import Command
 from jobkit.executors.provenance import Recorder, Subject
 from jobkit.executors.target import Target
+from jobkit.placeholders import Occasion, fill
 from jobkit.settings import Settings
 from jobkit.store.claims import Claim
 from jobkit.worker.desk import Desks
@@ -37,6 +42,11 @@ class Prepared:
     secrets: tuple[str, ...]
     """Values to be masked in its output."""
     subject: Subject
+
+
+def keeps_kernel(definition: Mapping[str, Any]) -> bool:
+    """Say whether a kernel is to be kept after a cell that failed."""
+    return bool(definition.get("keep_kernel_seconds"))
 
 
 class Workshop:
@@ -63,6 +73,10 @@ class Workshop:
     def tidy(self) -> None:
         """Remove what a worker of this machine left that was killed."""
         self._desks.tidy()
+        for folder in Path(tempfile.gettempdir()).glob("jobkit-*-*"):
+            pid = folder.name.split("-")[1]
+            if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)  # of kernels; another user's stays
 
     def close(self) -> None:
         """End what waits for attempts: hosts, zygotes, folders."""
@@ -84,7 +98,8 @@ class Workshop:
         kind = kinds.kind_of(definition["script_path"], definition.get("kind"), allowed)
         arguments = target.split_arguments(definition.get("script_args"))
         python = self._python(definition.get("python"), found)
-        task = Task(found, tuple(arguments), claim.params or {}, python, function)
+        params = _params(claim, definition)
+        task = Task(found, tuple(arguments), params, python, function)
         launch = kind.launch(task)
         named: Sequence[str] = definition.get("secrets") or ()
         values = secrets.resolve(named, self._secrets, self._settings.secrets_dir)
@@ -101,13 +116,16 @@ class Workshop:
                 | {
                     "JOBKIT_ARTIFACTS": str(desk.artifacts),
                     "JOBKIT_SECRETS": str(desk.secrets),
-                },
+                }
+                | ({"JOBKIT_KEEP_KERNEL": "1"} if keeps_kernel(definition) else {}),
                 run_id=claim.run_id,
                 attempt=claim.attempt,
                 scheduled_for=claim.scheduled_for,
                 worker_id=claim.worker_id,
-                params=claim.params or {},
+                params=params,
             )
+            if (limit := definition.get("cell_timeout_seconds")) is not None:
+                environment["JOBKIT_CELL_TIMEOUT"] = str(limit)
             command = self._command(definition, found, launch, environment)
             subject = Subject(
                 file=found.path,
@@ -116,7 +134,7 @@ class Workshop:
                 kind=kind.name,
                 isolation="warm" if command.warm else "fresh",
                 interpreter=str(python) if kind.name not in ("shell", "program") else None,
-                params=claim.params or {},
+                params=params,
                 variables=tuple(environment),
             )
             modules = launch.warm.preload if launch.warm else ()
@@ -184,3 +202,15 @@ class Workshop:
         if not path.is_dir():
             raise CannotStart(f"The working directory {path} does not exist.", "Make it.")
         return path
+
+
+def _params(claim: Claim, definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of an attempt, with what their placeholders stand for."""
+    occasion = Occasion(
+        claim.scheduled_for or claim.available_at,
+        claim.run_id,
+        claim.attempt,
+        definition.get("name") or "",
+        definition.get("timezone") or "UTC",
+    )
+    return fill(claim.params or {}, occasion)

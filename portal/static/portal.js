@@ -163,6 +163,7 @@ const SAID = {
     return behind < LATE ? "due now" : `late by ${lasting(behind)}`;
   },
   since: (behind) => lasting(behind),
+  hour: (behind, date) => clock.format(date).slice(0, 5),
   at: (behind, date) => `${calendar.format(date)} ${clock.format(date)}`,
 };
 
@@ -185,13 +186,24 @@ setInterval(() => {
 
 const output = document.getElementById("output");
 if (output) {
+  const toEnd = document.getElementById("to-end");
   let follows = true;
-  output.scrollTop = output.scrollHeight;
+  const follow = () => {
+    output.scrollTop = output.scrollHeight;
+  };
+  follow();
   output.addEventListener("scroll", () => {
     follows = output.scrollHeight - output.scrollTop - output.clientHeight < 40;
+    if (follows) toEnd.hidden = true;
   });
   output.addEventListener("htmx:afterSettle", () => {
-    if (follows) output.scrollTop = output.scrollHeight;
+    if (follows) follow();
+    else toEnd.hidden = false;
+  });
+  toEnd.addEventListener("click", () => {
+    follows = true;
+    toEnd.hidden = true;
+    follow();
   });
 }
 

@@ -105,7 +105,7 @@ def pieces(log: Log, unit: int) -> str:
         UNION ALL
         SELECT worker, epoch_us(claimed_at), {high} FROM runs
         WHERE status = 'IN_PROGRESS' AND claimed_at < {literal(log.window.end)}
-    ) WHERE greatest(s, e) >= {low} AND s < {high}"""  # noqa: S608
+    ) WHERE (greatest(s, e) > {low} OR s >= {low}) AND s < {high}"""  # noqa: S608
     return f"WITH spans AS ({spans}), pieces AS ({PIECES.replace('{unit}', str(unit))})"
 
 

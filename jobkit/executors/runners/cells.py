@@ -1,9 +1,9 @@
 """Tells what the cells of a notebook do: their text as it comes, and a line for each event.
 
 An event is one line `::cell {json}`, by which a face shows the notebook filling in: `id`, `index`
-(of the cells, from 0), `of` (how many), `kind` (start, output, end), `text` (at most 4 KiB: the
-source at the start), `output` (stdout, stderr, display, result, error), `ok` and `seconds` (at the
-end), `at` (an instant).
+(of the cells, from 0), `of` (how many), `kind` (start, output, end, or kept: its kernel waits),
+`text` (at most 4 KiB: the source at the start), `output` (stdout, stderr, display, result, error),
+`ok` and `seconds` (at the end), `at` (an instant).
 """
 
 from __future__ import annotations
@@ -20,6 +20,26 @@ CELL_BYTES = 64 << 10  # of streams that a cell's events repeat; all of it is in
 BURST = 20
 EVENTS_PER_SECOND = 4.0
 KEPT_BYTES = 1 << 20  # of streams that a notebook keeps for a cell
+
+
+class CellTimedOut(Exception):
+    """A cell took longer than it may; `exit_code` is what this process shall end with."""
+
+    exit_code = 124
+
+    def __init__(self, index: int, seconds: float) -> None:
+        super().__init__(f"cell {index + 1} was interrupted: it took longer than {seconds:g} s")
+
+
+def cell_timeout() -> float | None:
+    """Return how many seconds a cell may take, as the run's worker says it."""
+    said = os.environ.get("JOBKIT_CELL_TIMEOUT")
+    return float(said) if said else None
+
+
+def is_stop(name: str) -> bool:
+    """Say whether an exception of this name ends a notebook early and well: `jobkit.stop()`."""
+    return name == "StopRun"
 
 
 class Narrator:
@@ -69,6 +89,11 @@ class Narrator:
         with self._lock:
             self._flush()
             self._tell("end", ok=ok, seconds=round(time.monotonic() - self._started_at, 3))
+
+    def kept(self, **facts: Any) -> None:
+        """Tell that the kernel is kept, and where."""
+        with self._lock:
+            self._tell("kept", **facts)
 
     def _flush(self) -> None:
         name, text = self._pending

@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,17 @@ def mark_failed(cell: Cell) -> None:
     """Tag the cell that failed."""
     if FAILED not in tags(cell):
         cell["metadata"]["tags"] = [*tags(cell), FAILED]
+
+
+def correct(cell: Cell, source: str, edit: dict[str, Any]) -> None:
+    """Put another source into a cell that failed; its metadata tell what was there before."""
+    ours = cell["metadata"].setdefault("jobkit", {})
+    diff = unified_diff(
+        cell["source"].splitlines(), source.splitlines(), "before", "after", lineterm=""
+    )
+    ours.setdefault("edits", []).append({**edit, "before": cell["source"], "diff": "\n".join(diff)})
+    cell["metadata"]["tags"] = [tag for tag in tags(cell) if tag != FAILED]
+    cell["source"], cell["outputs"], cell["execution_count"] = source, [], None
 
 
 def save(document: Document, path: Path) -> None:

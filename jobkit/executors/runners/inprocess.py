@@ -7,10 +7,12 @@ import base64
 import codecs
 import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -20,7 +22,13 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
-from jobkit.executors.runners.cells import KEPT_BYTES, Narrator
+from jobkit.executors.runners.cells import (
+    KEPT_BYTES,
+    CellTimedOut,
+    Narrator,
+    cell_timeout,
+    is_stop,
+)
 from jobkit.executors.runners.document import Cell, Document, mark_failed, tags, to_execute
 
 # What a kernel sets as well: nobody is there to turn a pager's pages, and logs keep colours.
@@ -217,6 +225,8 @@ class Shell(InteractiveShell):
         )  # as with a kernel: pages are no output
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+        if is_stop(etype.__name__):
+            return
         if issubclass(etype, Ended):
             stb = [str(evalue)]
         self.recorder.error(str(etype.__name__), str(evalue), stb)
@@ -253,6 +263,8 @@ class Session:
         """Whether it was asked to end."""
         self._recorder = Recorder(narrator)
         self._running: Cell | None = None
+        self._is_stopped = False
+        self._is_late = False
 
     def end(self) -> None:
         """Interrupt the running cell; called by the handler of a signal."""
@@ -261,7 +273,10 @@ class Session:
             raise Ended("The run was asked to end.")
 
     def execute(self, document: Document) -> bool:
-        """Run all cells up to the first that fails; say whether none did."""
+        """Run all cells up to the first that fails, or ends the run; say whether none failed.
+
+        CellTimedOut when one took too long.
+        """
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         streams = sys.stdout, sys.stderr
@@ -291,13 +306,22 @@ class Session:
             if not to_execute(cell):
                 continue
             self._narrator.start(cell, index, len(cells))
-            ok = self._execute_one(cell, shell, loop)
+            limit = cell_timeout()
+            with self._limited(limit):
+                ok = self._execute_one(cell, shell, loop)
+            late = CellTimedOut(index, limit) if limit and self._is_late else None
+            if late is not None:
+                self._recorder.error("CellTimedOut", str(late), [str(late)])
             if not ok:
                 mark_failed(cell)
             self._narrator.end(ok)
+            if late is not None:
+                raise late
             if not ok:
                 return False
             self._save(document)
+            if self._is_stopped:
+                return True
         return not self.is_ended
 
     def _execute_one(self, cell: Cell, shell: Shell, loop: asyncio.AbstractEventLoop) -> bool:
@@ -305,17 +329,48 @@ class Session:
         cell["execution_count"] = shell.execution_count
         try:
             self._running = cell
-            ok = loop.run_until_complete(_run(shell, cell))
+            ok = self._judge(loop.run_until_complete(_run(shell, cell)))
+        except KeyboardInterrupt:  # it came while the cell waited for something
+            ok = False
         except Ended as ended:  # it came while the cell waited for something
             ok = False
             self._recorder.error("Ended", str(ended), [str(ended)])
         finally:
             self._running = None
             self._recorder.finish()
-        return not self.is_ended and (ok or "raises-exception" in tags(cell))
+        if self._is_late or self.is_ended:
+            return False
+        return ok or "raises-exception" in tags(cell)
+
+    def _judge(self, result: Any) -> bool:
+        self._is_stopped = is_stop(type(result.error_in_exec).__name__)
+        return self._is_stopped or bool(result.success)
+
+    @contextmanager
+    def _limited(self, seconds: float | None) -> Iterator[None]:
+        """Interrupt the cell when it takes longer."""
+        if seconds is None:
+            yield
+            return
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        def interrupt() -> None:
+            self._is_late = True
+            if hasattr(signal, "pthread_kill"):  # it wakes what sleeps or reads, too
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
+            else:
+                signal.raise_signal(signal.SIGINT)
+
+        timer = threading.Timer(seconds, interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
-async def _run(shell: Shell, cell: Cell) -> bool:
+async def _run(shell: Shell, cell: Cell) -> Any:
     """Run one cell in the loop, as a kernel does, so that it may await and start tasks."""
     source, failure = cell["source"], None
     transformed = source
@@ -337,4 +392,4 @@ async def _run(shell: Shell, cell: Cell) -> bool:
         shell.events.trigger("post_run_cell", result)
     with suppress(asyncio.CancelledError):
         await asyncio.sleep(0)  # tasks that the cell started get a turn
-    return bool(result.success)
+    return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import tempfile
@@ -18,7 +19,13 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from traitlets import Any as AnyTrait
 
-from jobkit.executors.runners.cells import KEPT_BYTES, Narrator
+from jobkit.executors.runners.cells import (
+    KEPT_BYTES,
+    CellTimedOut,
+    Narrator,
+    cell_timeout,
+    is_stop,
+)
 from jobkit.executors.runners.document import (
     BadNotebook,
     Document,
@@ -26,9 +33,13 @@ from jobkit.executors.runners.document import (
     mark_failed,
     to_execute,
 )
+from jobkit.executors.runners.keeping import KEEP, Keeping
 
 LOOK_SECONDS = 0.1
 START_SECONDS = 60
+PRIVATE_KERNEL = Path(__file__).with_name("private_kernel.py")
+INTERRUPT_SECONDS = 5
+"""How long a cell that was interrupted may take to end."""
 
 
 class KernelDied(Exception):
@@ -62,6 +73,8 @@ class Client(NotebookClient):
         elif kind in ("display_data", "update_display_data", "execute_result"):
             what = "result" if kind == "execute_result" else "display"
             self.narrator.output(what, str(content["data"].get("text/plain", "")))
+        elif kind == "error" and is_stop(content["ename"]):
+            return None
         elif kind == "error":
             self.narrator.output("error", "\n".join(content["traceback"]))
         return super().process_message(msg, cell, cell_index)
@@ -70,7 +83,7 @@ class Client(NotebookClient):
 class Session:
     """Runs the cells of a notebook by its kernel."""
 
-    def __init__(self, narrator: Narrator, save: Callable[[Document], None]) -> None:
+    def __init__(self, narrator: Narrator, save: Callable[..., None]) -> None:
         self._narrator = narrator
         self._save = save
         self.is_ended = False
@@ -85,9 +98,10 @@ class Session:
             self._loop.call_soon_threadsafe(self._task.cancel)
 
     def execute(self, document: Document) -> bool:
-        """Run all cells up to the first that fails; say whether none did.
+        """Run all cells up to the first that fails, or ends the run; say whether none failed.
 
-        KernelDied as soon as the kernel is gone; BadNotebook when there is no such kernel.
+        CellTimedOut when one took too long; KernelDied as soon as the kernel is gone; BadNotebook
+        when there is no such kernel.
         """
         notebook = nbformat.from_dict(document)
         try:
@@ -98,14 +112,21 @@ class Session:
 
     async def _execute(self, notebook: Any) -> bool:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        with tempfile.TemporaryDirectory(prefix="jobkit-", ignore_cleanup_errors=True) as folder:
+        # The name of a folder that a killed process left says whose it was.
+        prefix = f"jobkit-{os.environ.get('JOBKIT_WORKER_PID', '')}-"
+        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+            keeping = None
+            if os.environ.pop(KEEP, None) and sys.platform != "win32":
+                keeping = Keeping(Path(folder), self._narrator)
             manager = _manager(notebook, Path(folder))
             client = Client(notebook, km=manager, timeout=None, narrator=self._narrator)
             client.startup_timeout = START_SECONDS
             try:
+                if keeping is not None:
+                    _listen_to_files_only(manager)
                 async with client.async_setup_kernel():
                     _keep_our_handlers(self._loop, self.end)
-                    return await self._execute_all(client, manager)
+                    return await self._execute_all(client, manager, keeping)
             except NoSuchKernel as error:
                 raise BadNotebook(
                     f"There is no kernel {error.name!r} here. Install it, or run the notebook "
@@ -114,45 +135,77 @@ class Session:
             finally:
                 await _shut_down(client, manager)
 
-    async def _execute_all(self, client: Client, manager: AsyncKernelManager) -> bool:
+    async def _execute_all(
+        self, client: Client, manager: AsyncKernelManager, keeping: Keeping | None
+    ) -> bool:
         cells = client.nb["cells"]
         death = asyncio.create_task(_death(manager))
         try:
             for index, cell in enumerate(cells):
                 if not to_execute(cell):
                     continue
-                self._narrator.start(cell, index, len(cells))
-                client.kept, ok = 0, False
-                try:
-                    ok = await _execute_one(client, cell, index, death)
-                finally:
-                    if not ok:
-                        mark_failed(cell)
-                    self._narrator.end(ok)
-                if not ok:
-                    return False
+                while (ended := await self._execute_cell(client, manager, index, death)) is None:
+                    self._save(client.nb, at_once=True)
+                    if keeping is None or not await keeping.wait(client, manager, index, death):
+                        return False
                 self._save(client.nb)
+                if ended:
+                    return True
             return True
         finally:
             death.cancel()
 
+    async def _execute_cell(
+        self,
+        client: Client,
+        manager: AsyncKernelManager,
+        index: int,
+        death: asyncio.Task[int],
+    ) -> bool | None:
+        """Run one cell; say whether it ends the run early and well, None when it failed."""
+        cell, ended = client.nb["cells"][index], None
+        self._narrator.start(cell, index, len(client.nb["cells"]))
+        client.kept = 0
+        try:
+            ended = await _execute_one(client, manager, cell, index, death)
+        except CellExecutionError:
+            return None
+        finally:
+            if ended is None:
+                mark_failed(cell)
+            self._narrator.end(ended is not None)
+        return ended
 
-async def _execute_one(client: Client, cell: Any, index: int, death: asyncio.Task[int]) -> bool:
-    running = asyncio.create_task(client.async_execute_cell(cell, index))
+
+async def _execute_one(
+    client: Client, manager: AsyncKernelManager, cell: Any, index: int, death: asyncio.Task[int]
+) -> bool:
+    """Run one cell; say whether it ends the run early and well."""
+    running, limit = asyncio.create_task(client.async_execute_cell(cell, index)), cell_timeout()
     try:
-        await asyncio.wait({running, death}, return_when=asyncio.FIRST_COMPLETED)
+        await _first({running, death}, limit)
+        if limit is not None and not (running.done() or death.done()):
+            await manager.interrupt_kernel()
+            await _first({running, death}, INTERRUPT_SECONDS)
+            raise CellTimedOut(index, limit)
         if not running.done():
             raise KernelDied(death.result())
         await running
-    except CellExecutionError:
-        return False
+    except CellExecutionError as error:
+        if not is_stop(error.ename):
+            raise
+        return True
     except DeadKernelError:
         raise KernelDied(await death) from None
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await running
-    return True
+    return False
+
+
+async def _first(tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:
+    await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _death(manager: AsyncKernelManager) -> int:
@@ -175,6 +228,13 @@ def _manager(notebook: Any, folder: Path) -> AsyncKernelManager:
         manager.transport = "ipc"
         manager.ip = str(folder / "kernel")
     return manager
+
+
+def _listen_to_files_only(manager: AsyncKernelManager) -> None:
+    """Let a Python kernel have no TCP port at all."""
+    spec = manager.kernel_spec
+    if spec is not None and spec.argv[1:3] == ["-m", "ipykernel_launcher"]:
+        spec.argv = [spec.argv[0], str(PRIVATE_KERNEL), *spec.argv[3:]]
 
 
 def _keep_our_handlers(loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:

@@ -36,10 +36,10 @@ class Keeper:
         self._began_at = time.monotonic()
         self._spent = 0.0
 
-    def between_cells(self, document: Any) -> None:
+    def between_cells(self, document: Any, *, at_once: bool = False) -> None:
         """Write it, unless writing took more than a twentieth of the time so far."""
         elapsed = time.monotonic() - self._began_at
-        if self._spent <= SAVING_FREE_SECONDS + elapsed * SAVING_SHARE:
+        if at_once or self._spent <= SAVING_FREE_SECONDS + elapsed * SAVING_SHARE:
             self.at_end(document)
 
     def at_end(self, document: Any) -> None:
@@ -108,7 +108,8 @@ def choose(documents: Any, document: documents.Document) -> Any:
     """Return what runs a notebook; BadNotebook when the libraries for it are missing."""
     has_ipython, has_nbclient = map(importlib.util.find_spec, ("IPython", "nbclient"))
     in_python = documents.language(document) == "python"
-    if in_python and has_ipython and not documents.wants_kernel(document):
+    wants_kernel = documents.wants_kernel(document) or bool(os.environ.get("JOBKIT_KEEP_KERNEL"))
+    if in_python and has_ipython and not wants_kernel:
         from jobkit.executors.runners import inprocess
 
         return inprocess

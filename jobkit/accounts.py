@@ -1,0 +1,80 @@
+"""What a Kit hands out of accounts: users, their sessions, tokens, and who somebody is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, TypeVar
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks, and what they may."""
+
+    name: str
+    """As it is recorded with what they do."""
+    role: str
+    user: str | None = None
+    """The user's name; None for a token that is nobody's."""
+    session: str | None = None
+    """The hash of the session by which they came, if by one."""
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody who may sign in to the portal."""
+
+    name: str
+    role: str
+    created_at: datetime
+    password_at: datetime
+    """When the password was set."""
+    disabled_at: datetime | None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether they may sign in."""
+        return self.disabled_at is None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A browser in which a user is signed in."""
+
+    sha256: str
+    created_at: datetime
+    seen_at: datetime
+    address: str
+    browser: str
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that scripts show; what it is, not what it says."""
+
+    name: str
+    role: str
+    user_name: str | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    used_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Deed:
+    """What somebody did in the portal, or tried to."""
+
+    at: datetime
+    who: str
+    what: str
+    about: str
+    address: str
+
+
+Kind = TypeVar("Kind", User, Session, Token, Deed)
+
+
+def picture(kind: type[Kind], row: Any) -> Kind:
+    """Picture a row."""
+    return kind(**{item.name: getattr(row, item.name) for item in fields(kind)})

@@ -1,0 +1,236 @@
+"""The users of the portal: who may sign in, as what, and signing in itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from jobkit import passwords
+from jobkit.accounts import Deed, Principal, Session, User, picture
+from jobkit.errors import BadInput, Conflict, Refused
+from jobkit.roles import ROLES
+from jobkit.store import audit, guesses, users
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Row
+
+    from jobkit.kit import Kit
+
+IDLE = timedelta(hours=12)
+LONGEST = timedelta(days=7)
+SEEN_EVERY = timedelta(minutes=1)
+FREE_GUESSES = {"user at address": 5, "address": 20, "user": 50}
+"""How many wrong passwords are not followed by a wait: one guesser cannot lock out a user."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_WRONG = "That is no user, or not their password; after several tries the next has to wait."
+
+
+class Users:
+    """The users: iterate, add, change, and let one sign in."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def __iter__(self) -> Iterator[User]:
+        with self._kit.database.read() as connection:
+            return iter([picture(User, row) for row in users.listed(connection)])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, name: str) -> User:
+        with self._kit.database.read() as connection:
+            return picture(User, users.by_name(connection, name))
+
+    def any_active(self) -> bool:
+        """Whether anybody may sign in."""
+        with self._kit.database.read() as connection:
+            return users.count(connection) > 0
+
+    def add(self, name: str, password: str, role: str = "viewer") -> User:
+        """Add a user; BadInput names what is wrong, Conflict when the name is taken."""
+        if not _NAME.fullmatch(name):
+            raise BadInput(
+                f"{name!r} cannot name a user.",
+                "Use up to 64 letters, digits, '.', '_', '-' and '@', the first a letter or digit.",
+            )
+        _check_role(role)
+        passwords.check(password, name)
+        now = self._kit.clock.now()
+        values = {
+            "name": name,
+            "role": role,
+            "password_hash": passwords.seal(password),
+            "created_at": now,
+            "password_at": now,
+        }
+        with self._kit.database.write() as connection:
+            row = users.insert(connection, values)
+            self._note(connection, "added a user", f"{name}, {role}")
+            return picture(User, row)
+
+    def set_password(self, name: str, password: str, *, keep: str | None = None) -> None:
+        """Set a user's password; their sessions end, but the one that is to be kept."""
+        passwords.check(password, name)
+        sealed, now = passwords.seal(password), self._kit.clock.now()
+        with self._kit.database.write() as connection:
+            user = users.by_name(connection, name)
+            users.change(connection, user.id, {"password_hash": sealed, "password_at": now})
+            users.end_sessions(connection, user.id, but=keep)
+            self._note(connection, "set a password", name)
+
+    def change_password(self, who: Principal, old: str, new: str, *, address: str = "") -> None:
+        """Set one's own password, which takes the old one; every other session of theirs ends."""
+        self._checked(who.user or "", old, address)
+        self.set_password(who.user or "", new, keep=who.session)
+
+    def set_role(self, name: str, role: str) -> User:
+        """Give a user another role, at once; Conflict for the last admin."""
+        _check_role(role)
+        with self._kit.database.write() as connection:
+            user = users.by_name(connection, name)
+            if role != "admin":
+                self._refuse_last_admin(connection, user)
+            users.change(connection, user.id, {"role": role})
+            if role != user.role:
+                users.end_sessions(connection, user.id)
+            self._note(connection, "set a role", f"{name}, {role}")
+            return picture(User, users.by_name(connection, name))
+
+    def disable(self, name: str) -> User:
+        """Let a user in no more, nor their tokens; Conflict for the last admin."""
+        with self._kit.database.write() as connection:
+            user = users.by_name(connection, name)
+            self._refuse_last_admin(connection, user)
+            users.change(connection, user.id, {"disabled_at": self._kit.clock.now()})
+            users.end_sessions(connection, user.id)
+            self._note(connection, "disabled a user", name)
+            return picture(User, users.by_name(connection, name))
+
+    def enable(self, name: str) -> User:
+        """Let a user in again."""
+        with self._kit.database.write() as connection:
+            user = users.by_name(connection, name)
+            users.change(connection, user.id, {"disabled_at": None})
+            self._note(connection, "enabled a user", name)
+            return picture(User, users.by_name(connection, name))
+
+    def remove(self, name: str) -> None:
+        """Delete a user with their sessions and tokens; what they did stays recorded."""
+        with self._kit.database.write() as connection:
+            user = users.by_name(connection, name)
+            self._refuse_last_admin(connection, user)
+            users.delete(connection, user.id)
+            self._note(connection, "removed a user", name)
+
+    def sign_in(self, name: str, password: str, *, address: str = "", browser: str = "") -> str:
+        """Open a session and return its secret; Refused with the same words whatever is wrong."""
+        user = self._checked(name, password, address)
+        secret, now = passwords.fresh_secret(), self._kit.clock.now()
+        is_current = passwords.is_current(user.password_hash)
+        sealed = user.password_hash if is_current else passwords.seal(password)
+        values = {
+            "sha256": passwords.fingerprint(secret),
+            "user_id": user.id,
+            "created_at": now,
+            "seen_at": now,
+            "address": address,
+            "browser": browser[:200],
+        }
+        with self._kit.database.write() as connection:
+            users.end_old_sessions(connection, now, idle=IDLE, longest=LONGEST)
+            guesses.forget(connection, now)
+            if not is_current:
+                users.change(connection, user.id, {"password_hash": sealed})
+            users.open_session(connection, values)
+            audit.note(connection, now, who=name, what="signed in", address=address)
+        return secret
+
+    def signed_in(self, secret: str) -> Principal | None:
+        """Return who has a session, None when it has ended."""
+        now, sha256 = self._kit.clock.now(), passwords.fingerprint(secret)
+        with self._kit.database.read() as connection:
+            found = users.session(connection, sha256)
+        if found is None or now - found.seen_at > IDLE or now - found.created_at > LONGEST:
+            return None
+        if now - found.seen_at > SEEN_EVERY:
+            with self._kit.database.write(lazily=True) as connection:
+                users.see(connection, sha256, now)
+        return Principal(found.name, found.role, user=found.name, session=sha256)
+
+    def sign_out(self, who: Principal, *, everywhere: bool = False) -> None:
+        """End the session by which somebody came, or all of theirs."""
+        with self._kit.database.write() as connection:
+            if everywhere and who.user is not None:
+                users.end_sessions(connection, users.by_name(connection, who.user).id)
+            elif who.session is not None:
+                users.end_session(connection, who.session)
+
+    def sessions(self, name: str) -> list[Session]:
+        """Return where a user is signed in, the session that was used last first."""
+        now = self._kit.clock.now()
+        with self._kit.database.read() as connection:
+            rows = users.sessions_of(connection, users.by_name(connection, name).id)
+        found = [picture(Session, row) for row in rows]
+        return [
+            item
+            for item in found
+            if now - item.seen_at <= IDLE and now - item.created_at <= LONGEST
+        ]
+
+    def note(self, who: str, what: str, about: str = "", address: str = "") -> None:
+        """Record what somebody did, or was refused."""
+        with self._kit.database.write(lazily=True) as connection:
+            now = self._kit.clock.now()
+            audit.note(connection, now, who=who, what=what, about=about, address=address)
+
+    def deeds(self, limit: int = 100) -> list[Deed]:
+        """Return what was done last, the newest first."""
+        with self._kit.database.read() as connection:
+            return [picture(Deed, row) for row in audit.latest(connection, limit)]
+
+    def _checked(self, name: str, password: str, address: str) -> Row[Any]:
+        """Return the user whose password it is; Refused otherwise."""
+        keys = {
+            passwords.fingerprint(f"{scope}: {what}"): FREE_GUESSES[scope]
+            for scope, what in _scopes(name, address).items()
+        }
+        now = self._kit.clock.now()
+        with self._kit.database.write() as connection:
+            locked = guesses.begin(connection, keys, now)
+            user = users.find(connection, name) if _NAME.fullmatch(name) else None
+        if locked is not None:
+            raise Refused(_WRONG, "Ask an admin if you do not know the password any more.")
+        may_enter = user is not None and user.disabled_at is None
+        sealed = user.password_hash if user is not None and may_enter else None
+        if not passwords.matches(password, sealed) or user is None:
+            self.note("nobody", "was refused to sign in", "", address)
+            raise Refused(_WRONG, "Ask an admin if you do not know the password any more.")
+        pair, *others = keys
+        with self._kit.database.write() as connection:
+            guesses.forgive(connection, [pair], others)
+        return user
+
+    def _refuse_last_admin(self, connection: Connection, user: Row[Any]) -> None:
+        if user.role != "admin" or user.disabled_at is not None:
+            return
+        if users.other_admins(connection, user.id) == 0:
+            raise Conflict(
+                f"{user.name} is the last admin.", "Make somebody else one: jobkit user role"
+            )
+
+    def _note(self, connection: Connection, what: str, about: str) -> None:
+        now: datetime = self._kit.clock.now()
+        audit.note(connection, now, who=self._kit.user, what=what, about=about)
+
+
+def _scopes(name: str, address: str) -> dict[str, str]:
+    """Return what a guess is counted for; the first is forgotten wholly by a right password."""
+    return {"user at address": f"{name}\n{address}", "address": address, "user": name}
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise BadInput(f"{role!r} is no role.", f"Use one of: {', '.join(ROLES)}.")

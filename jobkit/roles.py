@@ -1,0 +1,18 @@
+"""What people and tokens may do: each role may what those before it may."""
+
+from __future__ import annotations
+
+ROLES = ("viewer", "operator", "editor", "admin")
+"""viewer sees; operator runs, cancels, pauses; editor says what runs; admin says who may what."""
+
+
+def allows(role: str, needed: str) -> bool:
+    """Whether a role may what needs another; nobody may what needs a role that is none."""
+    if role not in ROLES or needed not in ROLES:
+        return False
+    return ROLES.index(role) >= ROLES.index(needed)
+
+
+def lesser(one: str, other: str) -> str:
+    """Return the role that may less."""
+    return min(one, other, key=ROLES.index)

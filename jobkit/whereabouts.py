@@ -1,0 +1,40 @@
+"""Where a function was defined: the notebook and the cell, else the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def defined_in(function: Callable[..., Any]) -> str | None:
+    """Say where people find a function: `report.ipynb, cell 4`, `jobs.py`; None when unknown.
+
+    The cell is counted in the saved notebook, so that running it again says the same.
+    """
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None and hasattr(module, "get_ipython") else None
+    code = getattr(function, "__code__", None)
+    if shell is None or function.__module__ != "__main__":
+        return Path(code.co_filename).name if code is not None else None
+    given = shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    if not given:
+        return "a notebook"
+    cell = _cell(Path(str(given)), function.__name__)
+    return f"{Path(str(given)).name}, cell {cell}" if cell else Path(str(given)).name
+
+
+def _cell(notebook: Path, name: str) -> int | None:
+    """Return the number, from 1, of the last cell that defines a name; None when none does."""
+    try:
+        document = json.loads(notebook.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    number = None
+    for count, cell in enumerate(document.get("cells", ()), 1):
+        if f"def {name}(" in "".join(cell.get("source", ())):
+            number = count
+    return number
