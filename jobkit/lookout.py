@@ -6,7 +6,7 @@ import contextvars
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -126,22 +126,26 @@ class Awaiting:
         with self._lock:
             self._waiters.append(waiter)
             if not self._is_looking:
-                self._is_looking = True
-                threading.Thread(target=self._look, name="jobkit-await", daemon=True).start()
+                self._is_looking, self._changed = True, Alarm()
+                threading.Thread(
+                    target=self._look, args=[self._changed], name="jobkit-await", daemon=True
+                ).start()
         self._changed.set()
         return waiter
 
-    def _look(self) -> None:
+    def _look(self, changed: Alarm) -> None:
         try:
-            with Lookout(self._kit.database) as lookout:
-                while waiters := self._current():
-                    self._changed.clear()
+            with closing(changed), Lookout(self._kit.database) as lookout:
+                while True:
+                    changed.clear()  # before it looks: who comes later rings again
+                    if not (waiters := self._current()):
+                        return
                     self._settle(lookout, waiters)
                     for waiter in waiters:
                         if not waiter.future.done():
                             waiter.paint()
                     cards = any(waiter.card is not None for waiter in waiters)
-                    lookout.pause(self._changed, PAINT_SECONDS if cards else POLL_SECONDS)
+                    lookout.pause(changed, PAINT_SECONDS if cards else POLL_SECONDS)
         except BaseException as error:  # noqa: BLE001 - told to who waits, who would for ever
             with self._lock:
                 left, self._waiters, self._is_looking = self._waiters, [], False
