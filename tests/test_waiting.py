@@ -316,7 +316,7 @@ def fleet(processes: Processes, workplace: Path) -> Iterator[str]:
     script(workplace, "slow.py", "import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
     script(workplace, "fails.py", FAILS)
     script(workplace, "steps.py", (
-        "import time\nfor n in range(12):\n    print('step', n, flush=True)\n    time.sleep(0.1)\n"
+        "import time\nfor n in range(12):\n    print('step', n, flush=True)\n    time.sleep(0.25)\n"
     ))  # fmt: skip
     nbformat.write(
         nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("6 * 7")]),
