@@ -62,6 +62,7 @@ class Attempt:
         self._output = Output(order.claim, clock, write)
         self._lock = threading.Lock()
         self._child: Child | None = None
+        self._kind = ""
         self._told: tuple[str, timedelta | None] | None = None
         self._lease_ends = order.leased_at + order.lease.total_seconds()
 
@@ -102,6 +103,7 @@ class Attempt:
 
     def _run(self, prepared: Prepared, started_at: datetime) -> Report | None:
         recorder = self._workshop.recorder
+        self._kind = prepared.subject.kind
         begun = recorder.begin(prepared.subject, prepared.secrets)
         with self._host(prepared) as link:
             child = self._start(prepared, link)
@@ -210,8 +212,11 @@ class Attempt:
             return f"ended at its timeout of {self._timeout.total_seconds():g} s{why}"
         if outcome.signal:
             return f"ended by signal {outcome.signal}"
-        if outcome.exit_code == CELL_TIMED_OUT and (limit := self._order.definition.get(CELL)):
-            return f"a cell took longer than {duration(limit)}"
+        if outcome.exit_code == CELL_TIMED_OUT and self._kind == "notebook":
+            limit, cell = self._order.definition.get(CELL), self._output.cell
+            if limit is not None:
+                named = "a cell" if cell is None else f"cell {cell}"
+                return f"{named} took longer than {duration(limit)}"
         return f"exit code {outcome.exit_code}"
 
     def _report(self, started_at: datetime, ended_by: str, **more: Any) -> Report:
