@@ -26,7 +26,7 @@ KEPT_BYTES = 1 << 20  # of streams that a notebook keeps for a cell
 class Keeper(Protocol):
     """Writes the notebook as it is to where it is kept."""
 
-    def between_cells(self, document: Any) -> None:
+    def between_cells(self, document: Any, *, at_once: bool = False) -> None:
         """Write it, unless that takes too much of the time."""
 
     def at_end(self, document: Any) -> None:
