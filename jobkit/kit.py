@@ -71,7 +71,11 @@ def describe(*, after: datetime | None = None, **timing: Any) -> str:
 
 
 class Kit:
-    """One database and all that can be asked of it."""
+    """One database and all that can be asked of it.
+
+    `jobs`, `runs` and `workers` are no plain properties: completion of a notebook does not call
+    those, and would not know the names of the jobs.
+    """
 
     def __init__(self, database: Database, chosen: Settings, *, source: str = "python") -> None:
         self.database = database
@@ -150,7 +154,7 @@ class Kit:
 
     # Jobs
 
-    @property
+    @cached_property
     def jobs(self) -> Jobs:
         """The jobs."""
         return Jobs(self)
@@ -258,7 +262,7 @@ class Kit:
 
     # Runs
 
-    @property
+    @cached_property
     def runs(self) -> Runs:
         """The runs: `kit.runs(job=..., status=..., since="7d", limit=50)` lists some."""
         return Runs(self)
@@ -385,7 +389,7 @@ class Kit:
 
     # Workers and numbers
 
-    @property
+    @cached_property
     def workers(self) -> Workers:
         """The workers: `kit.workers()` lists them, those online first."""
         return Workers(self)
