@@ -147,6 +147,7 @@ class Card:
         state = f": {plain(self.state, LONGEST_CELL)}" if self.state else ""
         yield plain(self.title, LONGEST_TITLE) + state
         facts = self._facts()
+        facts = [(plain(name, LONGEST_CELL), value) for name, value in facts]
         width = max((len(name) for name, _ in facts), default=0)
         for name, value in facts:
             yield f"  {name.ljust(width)}  {plain(value)}"
@@ -209,7 +210,7 @@ def _text_rows(table: Table, most: int) -> Iterator[str]:
         for row in table.rows[:most]
     ]
     if rows:
-        grid = [list(table.columns), *rows]
+        grid = [[plain(name, LONGEST_CELL) for name in table.columns], *rows]
         widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
         for row in grid:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))

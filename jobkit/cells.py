@@ -10,11 +10,20 @@ from datetime import datetime
 from statistics import median
 from typing import Any, TypeVar
 
+from jobkit.cards import Card, without_ansi
+from jobkit.text import duration
+
 LONGEST_TEXT = 4000
+_STATES = {
+    "running": "IN_PROGRESS",
+    "done": "COMPLETED",
+    "failed": "FAILED",
+    "skipped": "SKIPPED",
+}
 Number = TypeVar("Number", int, float)
 
 
-@dataclass
+@dataclass(repr=False)
 class Cell:
     """A cell of a notebook and how far it is."""
 
@@ -23,7 +32,7 @@ class Cell:
     of: int
     """How many cells the notebook has."""
     state: str
-    """running, done, failed."""
+    """running, done, failed, or skipped: its tag says that it is not run."""
     started_at: datetime
     seconds: float | None = None
     """How long it took, once it has ended."""
@@ -36,18 +45,33 @@ class Cell:
     usual: float | None = None
     """How many seconds half of its executions took at most, by runs before that succeeded."""
 
+    def __repr__(self) -> str:
+        return f"<{self._words()}: {self.state}>"
+
+    def _repr_html_(self) -> str:
+        lines = without_ansi(self.error or self.text).strip().splitlines()
+        state = _STATES.get(self.state, self.state)
+        first = self.source.strip().partition("\n")[0]
+        return Card(self._words(), state, [("code", first)], lines=lines).html
+
+    def _words(self) -> str:
+        took = f": {duration(self.seconds)}" if self.seconds is not None else ""
+        usually = f", usually {duration(self.usual)}" if self.usual is not None else ""
+        return f"cell {self.number}{took}{usually}"
+
 
 def read_cells(chunks: Iterable[tuple[datetime, str]], *, has_ended: bool) -> list[Cell]:
     """Put cells together from chunks of events, one JSON document a line, in their order.
 
     An event names its cell (`id`, `index`, `of`) and its `kind`: start with the source as `text`;
-    output with what is shown, `output` says how; end with `ok` and `seconds`. A cell that still
+    output with what is shown, `output` says how; end with `ok` and `seconds`; skip of a cell that
+    is not run, with its source. Cells that were not reached are not among them. A cell that still
     runs when its attempt `has_ended` has failed.
     """
     cells: dict[str, Cell] = {}
     for at, event in _events(chunks):
         name = str(event.get("id", ""))
-        if event.get("kind") == "start" or name not in cells:
+        if event.get("kind") in ("start", "skip") or name not in cells:
             number = _number(event.get("index"), len(cells)) + 1
             cells[name] = Cell(number, _number(event.get("of"), 0), "running", at)
         _take(cells[name], event, at)
@@ -84,8 +108,9 @@ def _events(chunks: Iterable[tuple[datetime, str]]) -> Iterator[tuple[datetime, 
 def _take(cell: Cell, event: dict[str, Any], at: datetime) -> None:
     kind, said = event.get("kind"), event.get("text")
     text = said if isinstance(said, str) else ""
-    if kind == "start":
+    if kind in ("start", "skip"):
         cell.source = text[:LONGEST_TEXT]
+        cell.state = "skipped" if kind == "skip" else cell.state
     elif kind == "output" and event.get("output") == "error":
         cell.error = text[-LONGEST_TEXT:]
     elif kind == "output":

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from jobkit.analytics.window import Given
 
 
-MOST_EARLIER = 10
+MOST_EARLIER = 20
 MOST_REMEMBERED = 100
 
 
@@ -71,14 +71,18 @@ def describe(*, after: datetime | None = None, **timing: Any) -> str:
 
 
 class Kit:
-    """One database and all that can be asked of it."""
+    """One database and all that can be asked of it.
+
+    `jobs`, `runs` and `workers` are no plain properties: completion of a notebook does not call
+    those, and would not know the names of the jobs.
+    """
 
     def __init__(self, database: Database, chosen: Settings, *, source: str = "python") -> None:
         self.database = database
         self.settings = chosen
         self.clock = database.clock
         self.url = database.name
-        self._usual_cells: dict[int, dict[str, float]] = {}
+        self._usual_cells: dict[tuple[int, bool], dict[str, float]] = {}
         self.source = source
         self._author: str | None = None
         self._origin: Kit | None = None
@@ -150,7 +154,7 @@ class Kit:
 
     # Jobs
 
-    @property
+    @cached_property
     def jobs(self) -> Jobs:
         """The jobs."""
         return Jobs(self)
@@ -193,9 +197,9 @@ class Kit:
         """Make a notebook a job, or make the job that it is be as given; the same makes no version.
 
         It is run as the file is at that time, and its hash is recorded; `pin`: as it is now. The
-        name is the file's if not given. `keep`: of how many runs the executed notebooks are kept;
-        `cell_timeout`: how long one cell may take. All else as `add_job` has it. Parameters may say
-        their slot: `params={"week": "{{ scheduled_for:%G-W%V }}"}`.
+        name is the file's if not given. `keep`: of how many runs the files are kept, of those that
+        left any the last; `cell_timeout`: how long one cell may take. All else as `add_job` has it.
+        Parameters may say their slot: `params={"week": "{{ scheduled_for:%G-W%V }}"}`.
         """
         return self.jobs.notebook(path, name=name, pin=pin, **given)
 
@@ -258,7 +262,7 @@ class Kit:
 
     # Runs
 
-    @property
+    @cached_property
     def runs(self) -> Runs:
         """The runs: `kit.runs(job=..., status=..., since="7d", limit=50)` lists some."""
         return Runs(self)
@@ -297,13 +301,18 @@ class Kit:
         """Return the cells of a notebook that an attempt, the last one by default, executes."""
         return self.traces.cells(run_id, attempt)
 
-    def usual_cells(self, job_id: int, before: int) -> dict[str, float]:
-        """Return how many seconds cells took in runs that succeeded before a run, by their code."""
-        if (known := self._usual_cells.get(before)) is None:
+    def usual_cells(self, job_id: int, before: int, *, has_ended: bool) -> dict[str, float]:
+        """Return how many seconds cells took in runs that succeeded before a run, by their code.
+
+        It is asked for once while the run goes on and once when it `has_ended`: an earlier run that
+        ends between is counted then, and one that ends later is not.
+        """
+        key = before, has_ended
+        if (known := self._usual_cells.get(key)) is None:
             with self.database.read() as connection:
                 earlier = history.cells_before(connection, job_id, before, limit=MOST_EARLIER)
             known = usual_seconds(read_cells(chunks, has_ended=True) for chunks in earlier)
-            self._usual_cells[before] = known  # what came before a run does not change
+            self._usual_cells[key] = known
             while len(self._usual_cells) > MOST_REMEMBERED:
                 self._usual_cells.pop(next(iter(self._usual_cells)))
         return known
@@ -380,7 +389,7 @@ class Kit:
 
     # Workers and numbers
 
-    @property
+    @cached_property
     def workers(self) -> Workers:
         """The workers: `kit.workers()` lists them, those online first."""
         return Workers(self)

@@ -8,7 +8,14 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class
+from IPython.core.magic import (
+    Magics,
+    cell_magic,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    no_var_expand,
+)
 
 from jobkit import definition, parameters, text
 from jobkit.capture import capture
@@ -25,7 +32,7 @@ WINDOW = "30d"
 _WORDS = (
     "cron", "every", "hourly", "daily", "weekly", "monthly", "at", "tz", "starts_at", "ends_at",
     "queue", "timeout", "retry_delay", "misfire", "misfire_window", "overlap", "start_deadline",
-    "on_worker_lost", "memory", "cwd", "isolation",
+    "on_worker_lost", "memory", "cwd", "isolation", "python", "cell_timeout",
 )  # fmt: skip
 _NUMBERS = ("priority", "retries", "nice", "keep")
 _MANY = {"tag": "tags", "secret": "secrets", "with": "dependencies"}
@@ -82,6 +89,7 @@ class JobkitMagics(Magics):
             self._kits[url] = connect(url, source="notebook")
         return self._kits[url]
 
+    @no_var_expand  # {{ scheduled_for }} of a parameter is for the worker
     @cell_magic
     def job(self, line: str, cell: str) -> Job | None:
         """Make this cell a job: `%%job nightly --cron "0 2 * * *" --tz UTC --param region=eu`.
@@ -111,7 +119,7 @@ class JobkitMagics(Magics):
             source=captured.text,
             params=params or None,
             signature=parameters.read(function)[0],
-            defined_in=defined_in(function),
+            defined_in=defined_in(function, f"%%job {line}"),
         )
         _say(done)
         return done.job

@@ -25,7 +25,7 @@ class Occasion:
     """The attempt that parameters are for."""
 
     scheduled_for: datetime
-    """Its slot; of a run without one the instant at which it could first start."""
+    """Its slot; of a run without one the instant at which it was asked for."""
     run_id: int
     attempt: int
     job: str

@@ -213,16 +213,25 @@ def of_job(
             ("schedule", f"{job.schedule} ({job.timezone})"),
             ("state", "" if job.is_active else "paused"),
             ("next", ", ".join(instant(slot, job.timezone) for slot in upcoming)),
+            ("now", _now(last)),
             ("last runs", f"{dots}{newest}" if last else "none yet"),
             ("takes", usual.numbers if usual is not None and usual.count else ""),
             ("runs", job.script_path + "".join(f" {word}" for word in job.args)),
             ("parameters", _json(job.params)),
             ("queue", "" if job.queue == "default" else job.queue),
             ("tags", ", ".join(job.tags)),
+            ("defined in", job.defined_in),
             ("version", f"{job.version}{made}"),
         ],
         notes=notes,
     )
+
+
+def _now(last: Sequence[Run]) -> str:
+    """Say what of a job runs and waits."""
+    running = [f"run {run.id} on {run.worker_id}" for run in last if run.is_running]
+    waiting = sum(run.status == "PENDING" for run in last)
+    return ", ".join([*running, *([f"{waiting} waiting"] if waiting else [])])
 
 
 JOB_COLUMNS = ("job", "schedule", "zone", "next", "queue", "runs")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -11,8 +10,6 @@ from nbclient import NotebookClient
 
 from jobkit.kit import Kit
 from tests.archives import NOW, live
-
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def executed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -56,18 +53,3 @@ def test_a_cell_never_holds_a_password(sqlite_database: str) -> None:
     with jobkit.connect(sqlite_database) as kit:
         kit.database.url = kit.database.url.set(password="hidden", username="me", host="h")
         assert "hidden" not in Kit._opening(kit)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_the_analysis_notebook_runs() -> None:
-    notebook = nbformat.read(NOTEBOOKS / "analysis.ipynb", as_version=4)
-    done = executed(notebook)
-    assert done.cells[-1].outputs[0]["data"]["text/plain"] == "True"
-    drawn = [
-        item["data"].get("text/html", "")
-        for cell in done.cells
-        if cell.cell_type == "code"
-        for item in cell.outputs
-        if item["output_type"] == "execute_result"
-    ]
-    assert sum("<svg" in html for html in drawn) >= 6

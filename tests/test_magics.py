@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 import jobkit
+from jobkit import definition
 from jobkit.capture.cell import as_function
 from jobkit.errors import BadInput
+from jobkit.magics import _job_parser
 from jobkit.settings import load
 from jobkit.worker import Worker
 from tests.test_capture_cells import run
@@ -104,6 +107,37 @@ def test_a_dry_run_shows_the_script_and_writes_nothing(folder: Path) -> None:
     assert "def convert(amount, region):" in said[2]
     with jobkit.connect() as kit:
         assert list(kit.jobs) == []
+
+
+def test_a_cell_takes_all_that_a_job_takes() -> None:
+    given_by_others = {"params", "env_vars", "signature", "defined_in", "kind", "source"}
+    many = {"tags", "secrets"}
+    known = {action.dest for action in _job_parser()._actions}
+    assert set(definition.KEYWORDS) - given_by_others <= known
+    assert many <= known
+
+
+def test_the_job_remembers_its_notebook_and_cell_and_its_card_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", str(folder / "sales.ipynb"))
+    cell = '%%job weekly --cron "0 7 * * 1" --param "week={{ scheduled_for:%G }}"\nprint(week)'
+    document = {"cells": [{"source": LOAD}, {"source": "1"}, {"source": cell.splitlines(True)}]}
+    (folder / "sales.ipynb").write_text(json.dumps(document), "utf-8")
+    said = run(folder, LOAD, cell)
+    assert "sales.ipynb, cell 3" in said[1]
+    for word in ("Job weekly", "next", "last runs", "none yet"):
+        assert word in said[1]
+    with jobkit.connect() as kit:
+        job = kit.job("weekly")
+        assert (job.defined_in, job.params) == (
+            "sales.ipynb, cell 3",
+            {"week": "{{ scheduled_for:%G }}"},
+        )
+        made = kit.submit("weekly")
+        assert "1 waiting" in job._repr_html_()
+        work()
+        assert made.refresh().output().text == f"{made.created_at.year}\n"
 
 
 def test_history_is_at_hand_by_magics(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobkit import BadInput
+from jobkit.cells import Cell
 from jobkit.handles import Run
 from jobkit.kit import Kit
 from jobkit.scheduler import DUTIES
@@ -130,7 +131,7 @@ def test_a_cell_that_takes_too_long_fails_its_run_by_name(kit: Kit, workplace: P
     notebook(workplace, "import time", "time.sleep(60)")
     kit.notebook("report.ipynb", cell_timeout="1s", retries=0)
     run = ran(kit, "report")
-    assert (run.status, run.error_message) == ("FAILED", "a cell took longer than 1 s")
+    assert (run.status, run.error_message) == ("FAILED", "cell 2 took longer than 1 s")
     assert "cell 2 was interrupted: it took longer than 1 s" in run.output().text
     assert [cell.state for cell in run.cells()] == ["done", "failed"]
 
@@ -144,6 +145,51 @@ def test_a_cell_says_what_is_usual_for_its_code(kit: Kit, workplace: Path) -> No
     cells = ran(kit, "report").cells()
     assert cells[0].usual is None
     assert cells[1].usual == pytest.approx(first.cells()[1].seconds)
+
+
+def test_124_of_a_script_says_nothing_of_cells(kit: Kit, workplace: Path) -> None:
+    (workplace / "script.py").write_text("raise SystemExit(124)")
+    kit.add_job("script", "script.py", cell_timeout="1s", retries=0)
+    assert ran(kit, "script").error_message == "exit code 124"
+
+
+def test_skipped_cells_are_shown_and_those_that_were_not_reached_are_not(
+    kit: Kit, workplace: Path
+) -> None:
+    notebook(workplace, "1 / 0", "x = 1", "import jobkit; jobkit.stop()", "x", c0=["skip"])
+    kit.notebook("report.ipynb")
+    cells = ran(kit, "report").cells()
+    assert [(cell.number, cell.state) for cell in cells] == [
+        (1, "skipped"),
+        (2, "done"),
+        (3, "done"),
+    ]
+    assert (repr(cells[0]), cells[0].source) == ("<cell 1: skipped>", "1 / 0")
+
+
+def test_a_cell_says_how_long_it_took_and_what_is_usual() -> None:
+    at = datetime.fromisoformat("2026-03-02T06:00:00+00:00")
+    cell = Cell(14, 20, "done", at, 190.0, "load(<b>)\nmore", "10 rows", usual=58.0)
+    assert repr(cell) == "<cell 14: 3 min 10 s, usually 58 s: done>"
+    html = cell._repr_html_()
+    assert "cell 14: 3 min 10 s, usually 58 s" in html
+    assert "load(&lt;b&gt;)" in html
+    assert "10 rows" in html
+
+
+def test_a_manual_run_says_the_same_instant_in_each_attempt(kit: Kit, workplace: Path) -> None:
+    source = "print('at', at)\nimport os; assert os.environ['JOBKIT_ATTEMPT'] == '2'"
+    notebook(workplace, source)
+    kit.notebook("report.ipynb", params={"at": "{{ scheduled_for }}"}, retries=1, retry_delay=0)
+    run = ran(kit, "report")
+    assert run.status == "COMPLETED"
+    said = [
+        line
+        for number in (1, 2)
+        for line in run.output(number).text.splitlines()
+        if line.startswith("at ")
+    ]
+    assert said == [f"at {run.created_at.isoformat()}"] * 2
 
 
 def test_files_of_the_last_runs_are_kept_and_older_ones_go(kit: Kit, workplace: Path) -> None:

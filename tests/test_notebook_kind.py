@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 from jobkit.errors import CannotStart
 from jobkit.executors.kinds import Launch, Task, kind_of
 from jobkit.executors.runners.document import BadNotebook, inject, literal, load
+from jobkit.executors.runners.limit import Limit
 from jobkit.executors.target import resolve
 
 Cell = dict[str, Any]
@@ -515,3 +516,55 @@ def test_a_cell_that_takes_too_long_is_interrupted_and_named(
     assert "cell 2 was interrupted: it took longer than 1.5 s" in ran.errors
     assert ran.told("end") == [("c0", True), ("c1", False)]
     assert ran.notebook["cells"][1]["metadata"]["tags"] == ["jobkit.failed"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        (
+            "import time\nwhile True:\n    try:\n        time.sleep(60)\n"
+            "    except KeyboardInterrupt:\n        print('no')"
+        ),
+        "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)",
+    ],
+    ids=["swallows", "ignores"],
+)
+def test_a_cell_that_goes_on_all_the_same_ends_the_process_and_leaves_its_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setenv("JOBKIT_CELL_TIMEOUT", "1")
+    ran = Ran(write(tmp_path, "print('kept')", source, "x = 2"))
+    assert ran.code == 124
+    assert "cell 2 was interrupted: it took longer than 1 s" in ran.errors
+    assert ran.told("end") == [("c0", True), ("c1", False)]
+    first, second, _ = ran.notebook["cells"]
+    assert first["outputs"][0]["text"] == "kept\n"
+    assert second["metadata"]["tags"] == ["jobkit.failed"]
+    assert ran.text.count("no\n") in (0, 5)
+
+
+def test_an_interrupt_that_comes_when_the_limit_has_ended_raises_nothing() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    limit = Limit(60, lambda: None)
+    try:
+        limit.begin()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        limit.end()
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert limit.is_late
+
+
+@pytest.mark.parametrize("metadata", [{}, ENDED], ids=["in process", "by a kernel"])
+def test_a_cell_that_may_raise_ends_the_run_too_and_skipped_cells_are_told(
+    tmp_path: Path, metadata: dict[str, Any]
+) -> None:
+    stop = cell("import jobkit\njobkit.stop('enough')", "raises-exception")
+    ran = Ran(write(tmp_path, cell("1 / 0", "skip"), stop, "print('never')", **metadata))
+    assert ran.code == 0, ran.errors
+    assert "never" not in ran.text
+    told = [(event["kind"], event["id"], event.get("text")) for event in ran.events]
+    assert told[0] == ("skip", "c0", "1 / 0")
+    assert ran.told("end") == [("c1", True)]

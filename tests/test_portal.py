@@ -286,7 +286,7 @@ def test_drain_a_worker(history: Stage, client: FlaskClient) -> None:
         ("GET", "/runs?status=LAZY", 400, "'LAZY' is no status."),
         ("POST", "/runs/1/cancel", 400, "Run 1 has ended as COMPLETED"),
         ("POST", "/runs/4/retry", 400, "Run 4 is PENDING, not finished."),
-        ("POST", "/jobs", 405, "use the buttons"),
+        ("POST", "/workers", 405, "use the buttons"),
     ],
 )
 def test_an_error_is_a_page_that_names_the_way_out(

@@ -60,9 +60,10 @@ class Traces:
             chunks = history.output_of(connection, run, number, after=-1, stream="cell")
         has_ended = run.status not in ("PENDING", "IN_PROGRESS") or number < run.attempt
         cells = read_cells([(chunk.at, chunk.text) for chunk in chunks], has_ended=has_ended)
-        usual = self._kit.usual_cells(run.job_id, run_id) if cells else {}
+        usual = self._kit.usual_cells(run.job_id, run_id, has_ended=has_ended) if cells else {}
         for cell in cells:
-            cell.usual = usual.get(cell.source)
+            if cell.state != "skipped":
+                cell.usual = usual.get(cell.source)
         return cells
 
     def artifacts(self, run_id: int, attempt: int | None = None) -> list[Artifact]:

@@ -42,6 +42,8 @@ class Claim:
     available_at: datetime
     job_version: int | None
     params: dict[str, Any] | None
+    created_at: datetime | None = None
+    """When the run was asked for; None in a report that an earlier version spooled."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def _claimed_columns() -> tuple[Any, ...]:
         runs.c.available_at,
         runs.c.job_version,
         runs.c.params,
+        runs.c.created_at,
     )
 
 

@@ -68,6 +68,7 @@ class Attempt:
         self._resumed = resumed
         self.paused: Paused | None = None
         """Set when it has failed and its kernel is kept."""
+        self._kind = ""
         self._told: tuple[str, timedelta | None] | None = None
         self._lease_ends = order.leased_at + order.lease.total_seconds()
 
@@ -117,6 +118,7 @@ class Attempt:
             )
             begun = recorder.begin(prepared.subject, prepared.secrets)
             child = self._start(prepared, stack.enter_context(self._host(prepared)))
+        self._kind = prepared.subject.kind
         outcome = child.wait() if child is not None else None
         if child is not None and outcome is not None and outcome.kept and self._told:
             outcome = replace(child.ended(outcome), kept=None)
@@ -268,8 +270,11 @@ class Attempt:
             return f"ended at its timeout of {self._timeout.total_seconds():g} s{why}"
         if outcome.signal:
             return f"ended by signal {outcome.signal}"
-        if outcome.exit_code == CELL_TIMED_OUT and (limit := self._order.definition.get(CELL)):
-            return f"a cell took longer than {duration(limit)}"
+        if outcome.exit_code == CELL_TIMED_OUT and self._kind == "notebook":
+            limit, cell = self._order.definition.get(CELL), self._output.cell
+            if limit is not None:
+                named = "a cell" if cell is None else f"cell {cell}"
+                return f"{named} took longer than {duration(limit)}"
         return f"exit code {outcome.exit_code}"
 
     def _report(self, started_at: datetime, ended_by: str, **more: Any) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class Output:
         self.result: Any = None
         self.stopped = ""
         """Why it ended early, as it said itself."""
+        self._events = ""
 
     def add(self, text: str, stream: str) -> None:
         """Take a piece of output and write it if that can be done now; never raises."""
@@ -37,6 +39,7 @@ class Output:
     def keep(self, text: str, stream: str = "output") -> None:
         """Take a piece of output that is written later, with the result."""
         if text:
+            self._events = text if stream == "cell" else self._events
             self._kept.append((self._next, self._clock.now(), text, stream))
             self._next += 1
 
@@ -50,6 +53,15 @@ class Output:
             self.stopped = fact.text
         elif fact.name in self.metrics or len(self.metrics) < MOST_METRICS:
             self.metrics[fact.name] = fact.value
+
+    @property
+    def cell(self) -> int | None:
+        """The number, from 1, of the notebook's cell that was told of last; None when none was."""
+        try:
+            number = json.loads(self._events.rstrip().rpartition("\n")[2])["index"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return None
+        return number + 1 if isinstance(number, int) else None
 
     @property
     def kept(self) -> tuple[Chunk, ...]:

@@ -207,7 +207,7 @@ class Workshop:
 def _params(claim: Claim, definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of an attempt, with what their placeholders stand for."""
     occasion = Occasion(
-        claim.scheduled_for or claim.available_at,
+        claim.scheduled_for or claim.created_at or claim.available_at,
         claim.run_id,
         claim.attempt,
         definition.get("name") or "",

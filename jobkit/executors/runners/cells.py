@@ -1,9 +1,10 @@
 """Tells what the cells of a notebook do: their text as it comes, and a line for each event.
 
 An event is one line `::cell {json}`, by which a face shows the notebook filling in: `id`, `index`
-(of the cells, from 0), `of` (how many), `kind` (start, output, end, or kept: its kernel waits),
-`text` (at most 4 KiB: the source at the start), `output` (stdout, stderr, display, result, error),
-`ok` and `seconds` (at the end), `at` (an instant).
+(of the cells, from 0), `of` (how many), `kind` (start, output, end; kept: its kernel waits; skip of
+a cell that its tag keeps from running), `text` (at most 4 KiB: the source at the start and of what
+is skipped), `output` (stdout, stderr, display, result, error), `ok` and `seconds` (at the end),
+`at` (an instant).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 EVENT_BYTES = 4096
 CELL_BYTES = 64 << 10  # of streams that a cell's events repeat; all of it is in the output anyway
@@ -22,12 +23,23 @@ EVENTS_PER_SECOND = 4.0
 KEPT_BYTES = 1 << 20  # of streams that a notebook keeps for a cell
 
 
+class Keeper(Protocol):
+    """Writes the notebook as it is to where it is kept."""
+
+    def between_cells(self, document: Any, *, at_once: bool = False) -> None:
+        """Write it, unless that takes too much of the time."""
+
+    def at_end(self, document: Any) -> None:
+        """Write it."""
+
+
 class CellTimedOut(Exception):
     """A cell took longer than it may; `exit_code` is what this process shall end with."""
 
     exit_code = 124
 
     def __init__(self, index: int, seconds: float) -> None:
+        self.seconds = seconds
         super().__init__(f"cell {index + 1} was interrupted: it took longer than {seconds:g} s")
 
 
@@ -83,6 +95,12 @@ class Narrator:
             ended = "" if text.endswith("\n") or not text else "\n"
             self._write(2 if what == "error" else 1, text + ended)
             self._tell("output", output=what, text=_cut(text))
+
+    def skip(self, cell: dict[str, Any], index: int, of: int) -> None:
+        """Tell that a cell is not run: it says so itself."""
+        with self._lock:
+            self._cell = {"id": cell["id"], "index": index, "of": of}
+            self._tell("skip", text=_cut(cell["source"]))
 
     def end(self, ok: bool) -> None:
         """Tell that the cell has ended, and whether well."""

@@ -80,6 +80,11 @@ def to_execute(cell: Cell) -> bool:
     )
 
 
+def is_skipped(cell: Cell) -> bool:
+    """Say whether it is code that only its tag `skip` keeps from running."""
+    return cell.get("cell_type") == "code" and SKIP in tags(cell) and bool(cell["source"].strip())
+
+
 def language(document: Document) -> str:
     """Return the language of a notebook in lower case; `python` where it says nothing."""
     metadata = document["metadata"]

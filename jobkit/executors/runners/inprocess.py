@@ -7,12 +7,9 @@ import base64
 import codecs
 import io
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 from IPython.core.displayhook import DisplayHook
@@ -25,11 +22,20 @@ from traitlets.config import Config
 from jobkit.executors.runners.cells import (
     KEPT_BYTES,
     CellTimedOut,
+    Keeper,
     Narrator,
     cell_timeout,
     is_stop,
 )
-from jobkit.executors.runners.document import Cell, Document, mark_failed, tags, to_execute
+from jobkit.executors.runners.document import (
+    Cell,
+    Document,
+    is_skipped,
+    mark_failed,
+    tags,
+    to_execute,
+)
+from jobkit.executors.runners.limit import Limit
 
 # What a kernel sets as well: nobody is there to turn a pager's pages, and logs keep colours.
 ENVIRONMENT = {
@@ -256,15 +262,14 @@ class Shell(InteractiveShell):
 class Session:
     """Runs the cells of a notebook one after the other."""
 
-    def __init__(self, narrator: Narrator, save: Callable[[Document], None]) -> None:
+    def __init__(self, narrator: Narrator, keeper: Keeper) -> None:
         self._narrator = narrator
-        self._save = save
+        self._keeper = keeper
         self.is_ended = False
         """Whether it was asked to end."""
         self._recorder = Recorder(narrator)
         self._running: Cell | None = None
         self._is_stopped = False
-        self._is_late = False
 
     def end(self) -> None:
         """Interrupt the running cell; called by the handler of a signal."""
@@ -303,23 +308,22 @@ class Session:
         for index, cell in enumerate(cells):
             if self.is_ended:
                 return False
+            if is_skipped(cell):
+                self._narrator.skip(cell, index, len(cells))
             if not to_execute(cell):
                 continue
             self._narrator.start(cell, index, len(cells))
-            limit = cell_timeout()
-            with self._limited(limit):
+            if (seconds := cell_timeout()) is None:
                 ok = self._execute_one(cell, shell, loop)
-            late = CellTimedOut(index, limit) if limit and self._is_late else None
-            if late is not None:
-                self._recorder.error("CellTimedOut", str(late), [str(late)])
+            else:
+                late = CellTimedOut(index, seconds)
+                ok = self._execute_limited(document, cell, late, shell, loop)
             if not ok:
                 mark_failed(cell)
             self._narrator.end(ok)
-            if late is not None:
-                raise late
             if not ok:
                 return False
-            self._save(document)
+            self._keeper.between_cells(document)
             if self._is_stopped:
                 return True
         return not self.is_ended
@@ -338,7 +342,7 @@ class Session:
         finally:
             self._running = None
             self._recorder.finish()
-        if self._is_late or self.is_ended:
+        if self.is_ended:
             return False
         return ok or "raises-exception" in tags(cell)
 
@@ -346,28 +350,46 @@ class Session:
         self._is_stopped = is_stop(type(result.error_in_exec).__name__)
         return self._is_stopped or bool(result.success)
 
-    @contextmanager
-    def _limited(self, seconds: float | None) -> Iterator[None]:
-        """Interrupt the cell when it takes longer."""
-        if seconds is None:
-            yield
-            return
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    def _execute_limited(
+        self,
+        document: Document,
+        cell: Cell,
+        late: CellTimedOut,
+        shell: Shell,
+        loop: asyncio.AbstractEventLoop,
+    ) -> bool:
+        """Run one cell; CellTimedOut when it is interrupted for its time, whatever it made of that.
 
-        def interrupt() -> None:
-            self._is_late = True
-            if hasattr(signal, "pthread_kill"):  # it wakes what sleeps or reads, too
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # type: ignore[arg-type]
-            else:
-                signal.raise_signal(signal.SIGINT)
+        One that goes on all the same ends the process, with what there is of the notebook kept.
+        """
 
-        timer = threading.Timer(seconds, interrupt)
-        timer.daemon = True
-        timer.start()
+        def fail() -> None:
+            self._recorder.error("CellTimedOut", str(late), [str(late)])
+            mark_failed(cell)
+            self._narrator.end(False)
+
+        def give_up() -> None:
+            try:
+                fail()
+                self._keeper.at_end(document)
+                print(late, file=sys.__stderr__, flush=True)
+            finally:
+                os._exit(late.exit_code)
+
+        limit = Limit(late.seconds, give_up)
+        ok = False
         try:
-            yield
-        finally:
-            timer.cancel()
+            limit.begin()
+            try:
+                ok = self._execute_one(cell, shell, loop)
+            finally:
+                limit.end()
+        except KeyboardInterrupt:  # it came just when the cell had ended
+            limit.end()
+        if limit.is_late:
+            fail()
+            raise late
+        return ok
 
 
 async def _run(shell: Shell, cell: Cell) -> Any:

@@ -22,6 +22,7 @@ from traitlets import Any as AnyTrait
 from jobkit.executors.runners.cells import (
     KEPT_BYTES,
     CellTimedOut,
+    Keeper,
     Narrator,
     cell_timeout,
     is_stop,
@@ -29,6 +30,7 @@ from jobkit.executors.runners.cells import (
 from jobkit.executors.runners.document import (
     BadNotebook,
     Document,
+    is_skipped,
     language,
     mark_failed,
     to_execute,
@@ -61,6 +63,8 @@ class Client(NotebookClient):
 
     narrator = AnyTrait()
     kept = 0
+    is_stopped = False
+    """Whether the current cell ended the run early and well."""
 
     def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
         content, kind = msg["content"], msg["msg_type"]
@@ -74,6 +78,8 @@ class Client(NotebookClient):
             what = "result" if kind == "execute_result" else "display"
             self.narrator.output(what, str(content["data"].get("text/plain", "")))
         elif kind == "error" and is_stop(content["ename"]):
+            # Of a cell that may raise, nothing else tells it.
+            self.is_stopped = True
             return None
         elif kind == "error":
             self.narrator.output("error", "\n".join(content["traceback"]))
@@ -83,9 +89,9 @@ class Client(NotebookClient):
 class Session:
     """Runs the cells of a notebook by its kernel."""
 
-    def __init__(self, narrator: Narrator, save: Callable[..., None]) -> None:
+    def __init__(self, narrator: Narrator, keeper: Keeper) -> None:
         self._narrator = narrator
-        self._save = save
+        self._keeper = keeper
         self.is_ended = False
         """Whether it was asked to end."""
         self._task: asyncio.Task[bool] | None = None
@@ -142,45 +148,44 @@ class Session:
         death = asyncio.create_task(_death(manager))
         try:
             for index, cell in enumerate(cells):
+                if is_skipped(cell):
+                    self._narrator.skip(cell, index, len(cells))
                 if not to_execute(cell):
                     continue
-                while (ended := await self._execute_cell(client, manager, index, death)) is None:
-                    self._save(client.nb, at_once=True)
+                while not await self._execute_cell(client, manager, index, death):
+                    self._keeper.between_cells(client.nb, at_once=True)
                     if keeping is None or not await keeping.wait(client, manager, index, death):
                         return False
-                self._save(client.nb)
-                if ended:
+                self._keeper.between_cells(client.nb)
+                if client.is_stopped:
                     return True
             return True
         finally:
             death.cancel()
 
     async def _execute_cell(
-        self,
-        client: Client,
-        manager: AsyncKernelManager,
-        index: int,
-        death: asyncio.Task[int],
-    ) -> bool | None:
-        """Run one cell; say whether it ends the run early and well, None when it failed."""
-        cell, ended = client.nb["cells"][index], None
+        self, client: Client, manager: AsyncKernelManager, index: int, death: asyncio.Task[int]
+    ) -> bool:
+        """Run one cell; say whether it ended well."""
+        cell, ok = client.nb["cells"][index], False
         self._narrator.start(cell, index, len(client.nb["cells"]))
-        client.kept = 0
+        client.kept, client.is_stopped = 0, False
         try:
-            ended = await _execute_one(client, manager, cell, index, death)
+            await _execute_one(client, manager, cell, index, death)
+            ok = True
         except CellExecutionError:
-            return None
+            return False
         finally:
-            if ended is None:
+            if not ok:
                 mark_failed(cell)
-            self._narrator.end(ended is not None)
-        return ended
+            self._narrator.end(ok)
+        return ok
 
 
 async def _execute_one(
     client: Client, manager: AsyncKernelManager, cell: Any, index: int, death: asyncio.Task[int]
-) -> bool:
-    """Run one cell; say whether it ends the run early and well."""
+) -> None:
+    """Run one cell; `client.is_stopped` says whether it ends the run early and well."""
     running, limit = asyncio.create_task(client.async_execute_cell(cell, index)), cell_timeout()
     try:
         await _first({running, death}, limit)
@@ -191,17 +196,15 @@ async def _execute_one(
         if not running.done():
             raise KernelDied(death.result())
         await running
-    except CellExecutionError as error:
-        if not is_stop(error.ename):
+    except CellExecutionError:
+        if not client.is_stopped:
             raise
-        return True
     except DeadKernelError:
         raise KernelDied(await death) from None
     finally:
         running.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await running
-    return False
 
 
 async def _first(tasks: set[asyncio.Task[Any]], seconds: float | None) -> None:

@@ -69,7 +69,7 @@ def main(path: Path, name: str, arguments: list[str]) -> int:
     keeper = Keeper(
         Path(artifacts, Path(name).stem + ".ipynb") if artifacts else None, documents.save
     )
-    session = engine.Session(cells.Narrator(), keeper.between_cells)
+    session = engine.Session(cells.Narrator(), keeper)
     return run(session, document, keeper, documents)
 
 
