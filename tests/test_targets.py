@@ -237,3 +237,12 @@ def test_source_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 def test_any_text_is_kept_as_it_is(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = source.keep(text, ".py", tmp_path_factory.getbasetemp() / "texts")
     assert path.read_bytes() == text.encode("utf-8", "surrogatepass")
+
+
+def test_a_text_that_two_keep_at_once_stays_the_file_that_the_first_starts(tmp_path: Path) -> None:
+    data = b"print('done')"
+    path = source.keep(data.decode(), ".py", tmp_path / "sources")
+    first = path.stat()
+    source._write(path, data)  # by one who looked before the first had written
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
+    assert list(path.parent.iterdir()) == [path]

@@ -54,7 +54,18 @@ def _write(path: Path, data: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-        Path(temporary).replace(path)
-    except BaseException:
+        _place(Path(temporary), path, data)
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
+
+
+def _place(temporary: Path, path: Path, data: bytes) -> None:
+    """Give a file its name, unless another has just put the same there.
+
+    That one is being started elsewhere, and would be taken for changed if it were replaced.
+    """
+    try:
+        os.link(temporary, path)
+    except OSError:  # it is there, or the file system has no hard links
+        if not _holds(path, data):
+            temporary.replace(path)
