@@ -12,7 +12,10 @@ _SEQUENCE = re.compile(
     r"\x1b(?:\[([0-?]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_]|\[?[0-?]*$)"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_OVERDRAWN = re.compile(r"[^\n]*\r(?!\n)(?=[^\n\r])")
+# From the beginning of a line: tried from each of its letters, a long line takes half a minute.
+_OVERDRAWN = re.compile(r"^[^\n]*\r(?!\n)(?=[^\n\r])", re.MULTILINE)
+MOST_NUMBERS, MOST_DIGITS = 64, 5
+"""Of a sequence; no terminal has use for more."""
 # The sixteen colours that terminals have, as they look by default; any other becomes the nearest.
 _PALETTE = (
     (0, 0, 0), (205, 49, 49), (13, 188, 121), (229, 229, 16),
@@ -75,7 +78,8 @@ def to_html(text: str, pen: Pen | None = None) -> tuple[Markup, Pen]:
 
 def changed(pen: Pen, code: str) -> Pen:
     """Return the pen after a sequence of numbers; those that mean nothing here are passed over."""
-    numbers = [int(part) if part.isdecimal() else 0 for part in re.split("[;:]", code)]
+    parts = re.split("[;:]", code)[:MOST_NUMBERS]
+    numbers = [int(part[:MOST_DIGITS]) if part.isdecimal() else 0 for part in parts]
     while numbers:
         number = numbers.pop(0)
         if number == 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobkit.clock import stopwatch
 from portal.ansi import Pen, changed, to_html
 
 
@@ -45,3 +46,12 @@ def test_the_pen_goes_on_in_what_is_printed_next() -> None:
     assert again == pen
     assert str(to_html("goes on", again)[0]) == '<span class="ink-1 bold">goes on</span>'
     assert changed(Pen(), Pen(ink=12, ground=9, is_faint=True).code) == Pen(12, 9, is_faint=True)
+
+
+def test_a_line_without_an_end_and_a_sequence_of_numbers_without_end_take_no_time() -> None:
+    began = stopwatch()
+    assert to_html("x" * 200_000)[0] == "x" * 200_000
+    assert to_html("x\r" * 100_000 + "end")[0] == "end"
+    assert to_html(f"\x1b[{'1' * 100_000}mred")[0] == "red"
+    assert to_html(f"\x1b[{'1;' * 100_000}31mbold")[0] == '<span class="bold">bold</span>'
+    assert stopwatch() - began < 5
