@@ -92,7 +92,9 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
         return None
 
     def after(answer: Response) -> Response:
-        if is_poll() and answer.status_code == 200 and "state" in g:
+        # What says what it is was rendered before: to keep it again would make it look fresh.
+        is_fresh = HAVE not in answer.headers
+        if is_poll() and answer.status_code == 200 and "state" in g and is_fresh:
             body = answer.get_data(as_text=True)
             part = Part(g.state, stopwatch(), _digest(body), body)
             parts.keep(_key(), part)

@@ -73,6 +73,19 @@ def test_a_commit_that_changes_nothing_shown_is_answered_204_as_well(
     assert again.headers["X-Have"] != have
 
 
+def test_a_part_that_is_shared_is_not_taken_for_one_of_now(
+    stage: Stage, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = poll(client, "/runs").headers["X-Have"]
+    run = stage.kit.submit("sales")
+    shared = poll(client, "/runs")  # of somebody else, within the second
+    assert shared.headers["X-Have"] == first
+    monkeypatch.setattr(live, "SHARED_SECONDS", 0)
+    fresh = poll(client, "/runs", first)
+    assert fresh.status_code == 200
+    assert f'data-key="run-{run.id}"' in fresh.text
+
+
 def test_a_page_tells_its_first_poll_what_it_has(client: FlaskClient) -> None:
     page = client.get("/jobs").text
     have = page.partition('data-have="')[2].partition('"')[0]
