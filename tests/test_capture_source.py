@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import inspect
 import json
@@ -22,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobkit.capture import CannotTravel, Captured, capture, literals
+from tests.loops import in_a_loop
 
 Write = Callable[..., types.ModuleType]
 
@@ -334,7 +334,8 @@ def test_a_script_returns_what_the_function_returns(
     captured, again = capture(job), capture(job)
     expected = job()
     if inspect.iscoroutine(expected):
-        expected = asyncio.run(expected)
+        coroutine = expected
+        expected = in_a_loop(lambda: coroutine)
     assert execute(captured, sys.executable, tmp_path) == json.loads(json.dumps(expected))
     assert again.sha256 == captured.sha256
 

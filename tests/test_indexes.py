@@ -143,7 +143,7 @@ def test_hot_queries_use_their_indexes(big: Database) -> None:
         claims.expire(connection, now)
         dispatch.next_due(connection)
         history.listed(connection, limit=50)
-        history.listed(connection, job_id=7, limit=50)
+        history.listed(connection, job_ids=[7], limit=50)
         history.listed(connection, statuses=["FAILED"], limit=50)
         history.listed(connection, since=now - timedelta(minutes=5), limit=50)
         history.run(connection, 5)

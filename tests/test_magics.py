@@ -111,9 +111,10 @@ def test_a_dry_run_shows_the_script_and_writes_nothing(folder: Path) -> None:
 
 def test_a_cell_takes_all_that_a_job_takes() -> None:
     given_by_others = {"params", "env_vars", "signature", "defined_in", "kind", "source"}
+    of_notebooks = {"keep_kernel"}  # a cell becomes a script
     many = {"tags", "secrets"}
     known = {action.dest for action in _job_parser()._actions}
-    assert set(definition.KEYWORDS) - given_by_others <= known
+    assert set(definition.KEYWORDS) - given_by_others - of_notebooks <= known
     assert many <= known
 
 

@@ -25,6 +25,7 @@ from jobkit.errors import BadInput, DatabaseUnavailable, JobFailed, NotFound
 from jobkit.lookout import Lookout
 from jobkit.store import claims
 from jobkit.store.claims import Claim, Result
+from tests.loops import in_a_loop
 from tests.test_processes import Processes, processes, script, until
 
 __all__ = ["processes"]
@@ -187,7 +188,7 @@ def test_a_loop_goes_on_while_a_run_is_awaited(kit: Kit, hand: Hand) -> None:
         thread.join()
         return done, beats
 
-    done, beats = asyncio.run(main())
+    done, beats = in_a_loop(main)
     assert [run.status for run in done] == ["COMPLETED"] * 20
     assert beats > 5
     until(lambda: not any(it.name == "jobkit-await" for it in threading.enumerate()))
@@ -209,7 +210,7 @@ def test_what_is_awaited_may_fail_or_be_given_up(kit: Kit, hand: Hand) -> None:
             async with asyncio.timeout(0.1):
                 await left
 
-    asyncio.run(main())
+    in_a_loop(main)
     assert left.refresh().status == "PENDING"
     until(lambda: not any(it.name == "jobkit-await" for it in threading.enumerate()))
 
