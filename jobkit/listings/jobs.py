@@ -108,7 +108,7 @@ class Jobs:
             return definitions.names(connection)
 
     def __contains__(self, name: object) -> bool:
-        return any(job.name == name for job in self)
+        return name in self._ipython_key_completions_()
 
     @property
     def df(self) -> DataFrame:
