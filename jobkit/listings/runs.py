@@ -187,13 +187,6 @@ class Runs:
         more = paging.mark(rows[limit - 1]) if len(rows) > limit else None
         return [run_of(self._kit, row) for row in rows[:limit]], more
 
-    def latest_of_jobs(self) -> dict[int, Run]:
-        """Return the newest run of each job, by the job's id."""
-        with self._kit.database.read() as connection:
-            ids = [row.id for row in definitions.listed(connection)]
-            rows = history.latest_of_each(connection, ids)
-        return {job_id: run_of(self._kit, row) for job_id, row in rows.items()}
-
     def queue(self) -> list[Run]:
         """Return what runs and what waits, in the order in which workers take it."""
         with self._kit.database.read() as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +44,6 @@ class Search:
     """`name=value`, the value as JSON or else text."""
     text: str | None = None
     """In the reason or the error."""
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, item.name) is not None for item in fields(self))
 
 
 @dataclass(frozen=True)
