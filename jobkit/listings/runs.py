@@ -83,7 +83,7 @@ class Runs:
     ) -> RunList:
         """Return runs, the newest first: of a job, in a status, made since an instant or an age.
 
-        `tag`: of the jobs that have it.
+        `tag`: of the jobs that have it, or had it when they were deleted.
         """
         since = text.parse_since(since, self._kit.clock.now()) if since is not None else None
         return self._listed(Wanted(job, _statuses(status), since, tag), limit)
@@ -413,4 +413,4 @@ def _job_ids(connection: Connection, wanted: Wanted) -> list[int] | None:
         return [job.id] if wanted.tag is None or wanted.tag in (job.tags or ()) else []
     if wanted.tag is None:
         return None
-    return [row.id for row in definitions.listed(connection) if wanted.tag in (row.tags or ())]
+    return list(definitions.tagged(connection, wanted.tag))

@@ -143,7 +143,7 @@ class Searching:
         if wanted.job is not None:
             ids = {definitions.by_name(connection, wanted.job).id}
         if wanted.tag is not None:
-            tagged = set(search.tagged(connection, wanted.tag))
+            tagged = set(definitions.tagged(connection, wanted.tag))
             ids = tagged if ids is None else ids & tagged
         now = self._kit.clock.now()
         return Sieve(
