@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 import jobkit
-from jobkit.states import RUN_STATUSES
+from jobkit.states import RUN_STATUSES, TRIGGERS
 from jobkit.text import duration
 from portal.output import chosen_attempt, read_tail
 from portal.pages import page
@@ -20,7 +20,6 @@ from portal.pages import page
 blueprint = Blueprint("runs", __name__)
 
 FILTERS = tuple(item.name for item in fields(jobkit.Search))
-TRIGGERS = ("schedule", "manual", "backfill", "retry")
 MOST_LISTED = 50
 MOST_NAMED = 10
 FAILED = ("FAILURE", "ERROR", "TIMEOUT")
