@@ -22,7 +22,7 @@ from jobkit.expectation import Expectation
 from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
 from jobkit.listings import author, deployment
 from jobkit.listings.deployment import Deployment
-from jobkit.listings.listing import Listing
+from jobkit.listings.listing import Collection, Listing
 from jobkit.store import definitions, history, paging, requests, successes
 from jobkit.store.definitions import schedule_of
 from jobkit.wakeups import notify
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
     from jobkit.analytics.filling import Filled
-    from jobkit.kit import Kit
 
 MOST_BACKFILLED = 10_000
 SHOWN_SLOTS = 5
@@ -46,15 +45,12 @@ class JobList(Listing[Job]):
         return portraits.of_jobs(self)
 
 
-class Jobs:
+class Jobs(Collection):
     """The jobs of a database, by name.
 
     `kit.jobs.load` and `kit.jobs["load"]` are one of them, `kit.jobs[:5]` the first;
     `kit.jobs(tag="sales", queue="gpu", active=True)` lists some.
     """
-
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
 
     def __call__(
         self, *, tag: str | None = None, queue: str | None = None, active: bool | None = None
@@ -115,17 +111,9 @@ class Jobs:
         """The jobs as a polars DataFrame, a row for each; documents are JSON text."""
         return self().df
 
-    def __repr__(self) -> str:
-        try:
-            return repr(self())
-        except JobkitError:
-            return f"<Jobs on {self._kit.url}>"
-
-    def _repr_html_(self) -> str | None:
-        try:
-            return self()._repr_html_()
-        except JobkitError:
-            return None
+    def overview(self) -> Card:
+        """Return what is shown of all."""
+        return self().card()
 
     def card(self, job: Job) -> Card:
         """Return what is shown of a job; without a database, as it was when it was read."""

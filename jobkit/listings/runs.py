@@ -16,6 +16,7 @@ from jobkit.errors import BadInput, JobFailed, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Edit, Kept, Run, Version, edit_of, kept_of, run_of, version_of
 from jobkit.hindrance import PATIENCE, hindrance
+from jobkit.listings.listing import Collection
 from jobkit.listings.runlist import FAILED, SUCCEEDED, RunList, Wanted
 from jobkit.portraits import Sight
 from jobkit.states import RUN_STATUSES
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from polars import DataFrame
     from sqlalchemy.engine import Connection, Row
 
-    from jobkit.kit import Kit
 
 LIMIT = 50
 MOST_IN_FRAME = 1000
@@ -46,15 +46,12 @@ TAIL_LENGTH = 3000
 LONGEST_CELL = 100_000
 
 
-class Runs:
+class Runs(Collection):
     """The runs of a database, the newest first.
 
     `kit.runs(job="load", status="failed", since="7d")` lists some, `kit.runs[:10]` the newest;
     `kit.runs[123]` is one of them, `kit.runs["load"]` are those of a job.
     """
-
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
 
     @overload
     def __getitem__(self, asked: int) -> Run: ...
@@ -312,18 +309,6 @@ class Runs:
         said = ", ".join(f"{count:,} {word}" for word, count in sorted(counted.items()))
         card = portraits.of_runs(self[:SHOWN_RUNS], "", self.glance())
         return replace(card, title=f"Runs made in the last 24 h: {said or 'none'}")
-
-    def __repr__(self) -> str:
-        try:
-            return self.overview().text
-        except JobkitError:
-            return f"<Runs on {self._kit.url}>"
-
-    def _repr_html_(self) -> str | None:
-        try:
-            return self.overview().html
-        except JobkitError:
-            return None
 
     def _expectation(self, connection: Connection, run: Run) -> Expectation:
         usual = successes.usual(
