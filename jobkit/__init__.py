@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from jobkit.stopping import StopRun, stop
     from jobkit.waiting import as_completed, gather
 
-__version__ = version("jobkit")
+    __version__: str
 
 # Loaded where they are first used: `import jobkit` costs next to nothing.
 _HOMES = {
@@ -90,6 +89,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("jobkit")
     if name not in _HOMES:
         raise AttributeError(f"module 'jobkit' has no attribute {name!r}")
     return getattr(import_module(f"jobkit.{_HOMES[name]}"), name)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from jobkit import artifacts, definition, migrations, portraits, settings, text, verify
+from jobkit import artifacts, definition, migrations, portraits, settings, text
 from jobkit.analytics.rollups import ROLLUPS
 from jobkit.archive import Archive
 from jobkit.artifacts import Store
@@ -26,7 +26,6 @@ from jobkit.listings.overview import numbers
 from jobkit.lookout import Awaiting
 from jobkit.settings import Settings
 from jobkit.store import definitions, duties, history, workers
-from jobkit.verify import Finding
 
 if TYPE_CHECKING:
     from jobkit.analytics.comparison import Changes
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
+    from jobkit.verify import Finding
 
 
 MOST_EARLIER = 20
@@ -452,6 +452,8 @@ class Kit:
 
         `since`: leave out runs made before an instant or an age.
         """
+        from jobkit import verify
+
         chosen, now = self.settings, self.clock.now()
         days = chosen.cleanup_retention_days
         scope = verify.Scope(

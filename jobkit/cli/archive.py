@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from jobkit import text
-from jobkit.archive import Checked, Passed
 from jobkit.cli import options as o
 from jobkit.cli.show import err, out, print_json, table
+
+if TYPE_CHECKING:
+    from jobkit.archive import Checked, Passed
 
 app = typer.Typer(help="Months of old runs as Parquet files, in a folder or a bucket.")
 

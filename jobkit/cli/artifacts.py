@@ -6,7 +6,7 @@ import codecs
 import shutil
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -15,7 +15,9 @@ from jobkit import text
 from jobkit.cli import options as o
 from jobkit.cli.show import artifacts_table, err, print_json
 from jobkit.errors import BadInput
-from jobkit.handles import Artifact
+
+if TYPE_CHECKING:
+    from jobkit.handles import Artifact
 
 LOOKED_AT = 64 << 10
 

@@ -8,14 +8,11 @@ from typing import Annotated, Any
 import typer
 
 import jobkit
-from jobkit import kit as kits
-from jobkit import migrations, settings, text
+from jobkit import text
 from jobkit.cli import accounts, archive, artifacts, coverage, jobs, runs, services, sql, testing
 from jobkit.cli import options as o
 from jobkit.cli.show import err, findings_table, out, print_json
-from jobkit.db import Database
 from jobkit.errors import BadInput
-from jobkit.schedule import Schedule
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,6 +83,8 @@ def preview(
     as_json: o.AsJson = False,
 ) -> None:
     """Show the next slots of a schedule, in words, in local time and in UTC."""
+    from jobkit import settings
+
     given: dict[str, Any] = {
         "cron": cron,
         "every": every,
@@ -101,16 +100,18 @@ def preview(
         raise BadInput("There is no schedule to preview.", "Give one: --cron '*/15 8-18 * * 1-5'.")
     zone = tz or settings.load().timezone
     start = text.parse_instant(after, _known(zone)) if after else None
-    slots = kits.preview(after=start, count=count, **timing)
+    slots = jobkit.preview(after=start, count=count, **timing)
     if as_json:
         print_json(slots)
         return
-    out.print(f"[bold]{kits.describe(after=start, **timing)}[/] ({zone})")
+    out.print(f"[bold]{jobkit.describe(after=start, **timing)}[/] ({zone})")
     for slot in slots:
         out.print(f"{text.instant(slot, zone):28} {text.iso(slot)}")
 
 
 def _known(zone: str) -> str:
+    from jobkit.schedule import Schedule
+
     Schedule(type="daily", timezone=zone, time="00:00").validate()
     return zone
 
@@ -165,6 +166,9 @@ def upgrade(
     as_json: o.AsJson = False,
 ) -> None:
     """Bring the database to this program's schema; an older system's tables are adopted."""
+    from jobkit import migrations, settings
+    from jobkit.db import Database
+
     chosen = settings.load(db_url=o.chosen.url)
     opened = Database(chosen.db_url)
     found = migrations.standing(opened)
@@ -190,6 +194,9 @@ def upgrade(
 @database.command("check")
 def check(as_json: o.AsJson = False) -> None:
     """Say whether the database answers and is at this program's revision."""
+    from jobkit import migrations, settings
+    from jobkit.db import Database
+
     opened = Database(settings.load(db_url=o.chosen.url).db_url)
     found = migrations.standing(opened)
     opened.close()

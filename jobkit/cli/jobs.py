@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,7 +11,9 @@ from jobkit import text
 from jobkit.cli import options as o
 from jobkit.cli.show import jobs_table, out, pairs, print_json, status
 from jobkit.errors import BadInput
-from jobkit.handles import Job
+
+if TYPE_CHECKING:
+    from jobkit.handles import Job
 
 app = typer.Typer(no_args_is_help=True, help="Define jobs.")
 

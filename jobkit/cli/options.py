@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobkit import parameters
 from jobkit.clock import nap
 from jobkit.errors import BadInput, DatabaseUnavailable
-from jobkit.kit import Kit, connect
+
+if TYPE_CHECKING:
+    from jobkit.kit import Kit
 
 log = logging.getLogger("jobkit")
 
@@ -113,6 +114,8 @@ def open_kit(*, waits: bool = False, **overrides: Any) -> Iterator[Kit]:
 
 
 def _connect(waits: bool, overrides: dict[str, Any]) -> Kit:
+    from jobkit.kit import connect
+
     while True:
         try:
             return connect(chosen.url, source="command line", **overrides)
@@ -138,6 +141,8 @@ def read_params(
     pairs: list[str] | None, signature: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
     """Read `k=v` pairs by a job's signature; without one a value that is JSON is that, or text."""
+    from jobkit import parameters
+
     return parameters.from_text(signature, read_pairs("--param", pairs))
 
 

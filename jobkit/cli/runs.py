@@ -25,13 +25,12 @@ from jobkit.cli.show import (
     table,
 )
 from jobkit.errors import JobFailed
-from jobkit.expectation import Expectation
-from jobkit.handles import Artifact, Attempt, Run
-from jobkit.kit import Kit
-from jobkit.wakeups import Watch
 
 if TYPE_CHECKING:
     from jobkit.analytics.comparison import Changes
+    from jobkit.expectation import Expectation
+    from jobkit.handles import Artifact, Attempt, Run
+    from jobkit.kit import Kit
 
 Follow = Annotated[bool, typer.Option("--follow", help="Show the output while it is written.")]
 FOLLOW_SECONDS = 0.05
@@ -74,6 +73,8 @@ def _wait(made: Run) -> Run:
 
 def _follow(kit: Kit, run: Run, *, to_stderr: bool = False) -> Run:
     """Print a run's output, attempt after attempt, until the run has ended."""
+    from jobkit.wakeups import Watch
+
     stream = sys.stderr if to_stderr else sys.stdout
     attempt, after = max(run.attempt, 1), -1
     with closing(Watch(kit.database)) as watch:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobkit import settings
 from jobkit.cli import options as o
 from jobkit.errors import BadInput
-from jobkit.kit import Kit
 
 if TYPE_CHECKING:
+    from jobkit.kit import Kit
     from portal import Server
 
 log = logging.getLogger("jobkit")
@@ -230,6 +229,8 @@ def _token(kit: Kit) -> str | None:
 
 
 def _log_to_stderr() -> None:
+    from jobkit import settings
+
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s"
     )

@@ -6,15 +6,17 @@ import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from jobkit import text
-from jobkit.handles import Artifact, Job, Run
-from jobkit.verify import Finding
+
+if TYPE_CHECKING:
+    from jobkit.handles import Artifact, Job, Run
+    from jobkit.verify import Finding
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
