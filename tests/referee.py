@@ -50,6 +50,7 @@ from tests.referee_sql import (
     TOOK,
     UTILISED,
     WAITED,
+    by_tag,
     measured,
     tables,
     without_digits,
@@ -141,6 +142,7 @@ def questions() -> Iterable[Question]:
             keys,
             every="1h" if by == "hour" else None,
         )
+    yield from tag_questions()
     yield Question(
         "failures by signature", lambda log, _: log.failures(), SIGNATURES, signatures,
         ("job", "signature"),
@@ -177,6 +179,32 @@ def questions() -> Iterable[Question]:
         more={"n": MOST},
     )  # fmt: skip
     yield Question("compare", lambda log, at: log.compare(at.before), COMPARED, compared, ("job",))
+
+
+def tag_questions() -> Iterable[Question]:
+    """Ask by tag: a row counts in the groups of all tags of its job."""
+    yield Question(
+        "throughput by tag", lambda log, at: log.throughput(None, "tag"), by_tag(ENDED),
+        lambda t, at: ended(t.by_tag(), at, at.every, "tag"), ("tag",),
+    )  # fmt: skip
+    yield Question(
+        "throughput by tag over time", lambda log, at: log.throughput(at.every, "tag"),
+        by_tag(ENDED), lambda t, at: ended(t.by_tag(), at, at.every, "bucket", "tag"),
+        ("bucket", "tag"),
+    )  # fmt: skip
+    yield Question(
+        "durations by tag", lambda log, at: log.durations("tag"), by_tag(measured(TOOK, "tag")),
+        lambda t, at: took(t.by_tag(), at, "tag"), ("tag",),
+    )  # fmt: skip
+    yield Question(
+        "queue_wait by tag", lambda log, at: log.queue_wait("tag", None),
+        by_tag(measured(WAITED, "tag")), lambda t, at: waited(t.by_tag(), at, at.every, "tag"),
+        ("tag",),
+    )  # fmt: skip
+    yield Question(
+        "failures by tag", lambda log, at: log.failures(None, "tag"), by_tag(RATE),
+        lambda t, at: rates(t.by_tag(), at, "tag"), ("tag",),
+    )  # fmt: skip
 
 
 QUESTIONS = tuple(questions())

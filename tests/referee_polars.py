@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,10 +58,19 @@ class Tables:
             self.a = self._frame(connection, ATTEMPTS, A_SCHEMA)
             self.r = self._frame(connection, RUNS, R_SCHEMA)
             self.w = self._frame(connection, WORKERS, W_SCHEMA)
+            tagged = connection.execute(TAGGED).all()
+        pairs = [(job, tag) for job, tags in tagged for tag in tags or ()]
+        self.g = pl.DataFrame(pairs, schema={"job_id": _N, "tag": _T}, orient="row")
         self.engine = duckdb.connect()
-        for name, frame in (("a_rows", self.a), ("r_rows", self.r), ("w_rows", self.w)):
-            self.engine.register("given", Stream(frame))
-            self.engine.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
+        for name in "arwg":
+            self.engine.register("given", Stream(getattr(self, name)))
+            self.engine.execute(f"CREATE TABLE {name}_rows AS SELECT * FROM given")
+
+    def by_tag(self) -> Tables:
+        """Return the rows once for each tag of their job, and those without any once."""
+        made = copy.copy(self)
+        made.a, made.r = (rows.join(self.g, on="job_id", how="left") for rows in (self.a, self.r))
+        return made
 
     @staticmethod
     def _frame(connection: Any, asked: Any, schema: dict[str, Any]) -> pl.DataFrame:
@@ -85,6 +95,7 @@ RUNS = sa.select(
     _r.id, _r.job_id, _j.name, _r.status, _r.trigger, _r.queue, _r.worker_id, _r.scheduled_for,
     _r.claimed_at, _r.completed_at, _r.attempt, _r.retry_count, _r.lost_count,
 ).select_from(models.runs.join(models.jobs, _j.id == _r.job_id))  # fmt: skip
+TAGGED = sa.select(_j.id, _j.tags)
 WORKERS = sa.select(models.workers.c.worker_id, models.workers.c.slots)
 _N, _T = pl.Int64, pl.String
 A_SCHEMA = {

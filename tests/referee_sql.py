@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # The plain tables, with instants as whole microseconds
 
 SQLITE_US = "(CAST(strftime('%s', {0}) AS INTEGER) * 1000000 + CAST(substr({0}, 21, 6) AS INTEGER))"
@@ -23,7 +25,15 @@ r AS MATERIALIZED (
         t.lost_count AS lost
     FROM job_dispatch t JOIN scheduled_jobs j ON j.id = t.job_id
 ),
-w AS (SELECT worker_id AS worker, slots FROM worker_registration)"""
+w AS (SELECT worker_id AS worker, slots FROM worker_registration), g AS ({tags})"""
+
+
+TAGS = {
+    "sqlite": "SELECT s.id AS job_id, e.value AS tag FROM scheduled_jobs s, json_each(s.tags) e",
+    "postgresql": """SELECT s.id AS job_id, e AS tag
+        FROM scheduled_jobs s, jsonb_array_elements_text(s.tags::jsonb) e""",
+}
+TAGGED = """, {0}_tagged AS (SELECT {0}.*, g.tag FROM {0} LEFT JOIN g ON g.job_id = {0}.job_id)"""
 
 LINES = {
     "sqlite": """
@@ -336,11 +346,18 @@ FROM new_all n FULL JOIN old_all o ON o.job = n.job"""
 )
 
 
+def by_tag(sql: str) -> str:
+    """Ask of the rows of jobs with several tags several times."""
+    return re.sub(r"\bFROM ([ar])\b", r"FROM \1_tagged \1", sql)
+
+
 def tables(engine: str) -> str:
+    return _tables(engine) + TAGGED.format("a") + TAGGED.format("r")
+
+
+def _tables(engine: str) -> str:
     if engine == "duckdb":
-        return (
-            "a AS (SELECT * FROM a_rows), r AS (SELECT * FROM r_rows), w AS (SELECT * FROM w_rows)"
-        )
+        return ", ".join(f"{name} AS (SELECT * FROM {name}_rows)" for name in "arwg")
     made = SQLITE_US if engine == "sqlite" else POSTGRES_US
     names = (
         "queued_at",
@@ -350,7 +367,8 @@ def tables(engine: str) -> str:
         "scheduled_for",
         "completed_at",
     )
-    return TABLES.format(**{name: made.format(f"t.{name}") for name in names})
+    instants = {name: made.format(f"t.{name}") for name in names}
+    return TABLES.format(**instants, tags=TAGS[engine])
 
 
 def without_digits(column: str) -> str:

@@ -15,6 +15,7 @@ from jobkit import models
 from jobkit.analytics.log import Log
 from jobkit.analytics.report import Report
 from jobkit.kit import Kit
+from jobkit.testing import ManualClock
 from tests import figures
 from tests.archives import NOW, live
 from tests.figures import Facts
@@ -49,6 +50,20 @@ def close(found: dict[Any, dict[str, Any]], wanted: dict[Any, dict[str, Any]]) -
     for key, figures_ in wanted.items():
         for name, value in figures_.items():
             assert found[key][name] == pytest.approx(value, rel=1e-9, abs=1e-9), (key, name)
+
+
+def test_a_job_with_two_tags_counts_in_the_groups_of_both(kit: Kit) -> None:
+    kit.clock = kit.database.clock = ManualClock(NOW)
+    for name, tags in (("both", ["a", "b"]), ("one", ["a"]), ("none", [])):
+        kit.add_job(name, "hello.py", tags=tags)
+        run = kit.submit(name)
+        run.cancel()
+    log = kit.log((NOW - timedelta(hours=1), NOW + timedelta(hours=1)))
+    report = log.throughput(every=None, by="tag")
+    assert list(report.df.select("tag", "ended").iter_rows()) == [("a", 2), ("b", 1), (None, 1)]
+    assert "none" in report.chart.svg
+    asked = log.sql("SELECT job, tags FROM jobs ORDER BY job").df
+    assert list(asked.iter_rows()) == [("both", ["a", "b"]), ("none", None), ("one", ["a"])]
 
 
 @pytest.mark.parametrize("every", ["1h", "6h", "1d"])

@@ -142,6 +142,8 @@ def small(kit: Kit) -> Iterator[Kit]:
     row = {"started_at": START, "last_heartbeat": NOW}
     with kit.database.write() as connection:
         connection.execute(jobs.update().values(script_path="/x/load.py"))
+        tagged = jobs.update().where(jobs.c.name == "load").values(tags=["x", "of two"])
+        connection.execute(tagged)
         named = [{"worker_id": "w1", "slots": 4, **row}, {"worker_id": "w2", "slots": 1, **row}]
         connection.execute(workers.insert(), named)
     return kit

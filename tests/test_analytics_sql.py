@@ -147,8 +147,6 @@ def test_an_error_of_the_statement_says_what_is_wrong(log: Log) -> None:
 
 
 def test_what_cannot_be_grouped_or_cut_is_a_message(log: Log) -> None:
-    with pytest.raises(BadInput, match="no tags"):
-        log.throughput(by="tag")
     with pytest.raises(BadInput, match="nothing to group by"):
         log.durations(by="colour")
     with pytest.raises(BadInput, match="divide a day"):

@@ -183,8 +183,9 @@ class Log:
     def throughput(self, every: str | None = "1h", by: str | None = None) -> Report:
         """Count the runs that ended in the window, by bucket and by how they ended.
 
-        `every`: `15m`, `1h`, `1d`, `1w`, `1mo` ... or None; `by`: job, worker, queue, trigger,
-        status, or hour (of the day).
+        `every`: `15m`, `1h`, `1d`, `1w`, `1mo` ... or None; `by`: job, worker, queue, tag, trigger,
+        status, or hour (of the day). A run of a job with two tags counts in the groups of both;
+        those of jobs without any are one group.
         """
         return flow.throughput(self, every, by)
 

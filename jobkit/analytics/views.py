@@ -93,6 +93,7 @@ JOBS = {
     "job_version": ("version", "the version of its definition"),
     "created_at": ("created_at", "when it was added"),
     "deleted_at": ("deleted_at", "when it was deleted"),
+    "tags": ("json_extract_string(tags, '$[*]')", "its tags, a list; NULL of one without"),
 }
 WORKERS = {
     "worker": ("worker_id", "the worker"),

@@ -34,7 +34,7 @@ ATTEMPT_COLUMNS = (
 JOB_COLUMNS = (
     "id", "name", "script_path", "schedule_type", "interval_seconds", "cron", "timezone", "queue",
     "priority", "is_active", "overlap_policy", "start_deadline_seconds", "version", "created_at",
-    "deleted_at",
+    "deleted_at", "tags",
 )  # fmt: skip
 WORKER_COLUMNS = (
     "worker_id", "hostname", "platform", "status", "slots", "queues", "started_at",

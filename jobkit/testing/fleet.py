@@ -22,6 +22,7 @@ ATTEMPTS_A_SLOT = 1.04
 DAY = 86400.0
 ZONES = ("UTC", "Europe/Paris", "UTC", "America/New_York", "UTC", "Asia/Tokyo")
 OVERLAPS = ("skip", "skip", "queue", "skip", "allow", "queue_all")
+TAGS = (["sales"], ["sales", "daily figures"], None, ["finance"], ["finance", "close"])
 MISFIRES = ("latest", "latest", "all", "skip")
 FIELDS = {"type": "schedule_type", "anchor": "anchor_at", "time": "schedule_time"}
 
@@ -100,6 +101,7 @@ def _job(index: int, schedule: Schedule, rng: random.Random) -> Planned:
         "name": f"{verb}_{subject}_{index:03d}",
         "script_path": f"{subject}/{verb}_{subject}.py",
         "queue": "heavy" if index % 9 == 4 else "default",
+        "tags": TAGS[index % len(TAGS)],
         "timeout_seconds": max(60.0, round(8 * median)),
         "max_retries": (0, 1, 2, 3)[index % 4],
         "retry_delay_seconds": (5.0, 30.0, 60.0)[index % 3],

@@ -80,7 +80,8 @@ def _rate(log: Log, every: str | None, by: str | None) -> Report:
     grouping = Grouping(log, f"epoch_us({ENDED})", every, by)
     inner = f"""SELECT {grouping.columns}count(*) AS attempts,
         count(*) FILTER (status IN {FAULTS}) AS failures
-    FROM attempts WHERE status NOT IN ('RELEASED', 'CANCELLED') AND {log.window.holds(ENDED)}
+    FROM {grouping.source("attempts")}
+    WHERE status NOT IN ('RELEASED', 'CANCELLED') AND {log.window.holds(ENDED)}
     {grouping.clause}"""  # noqa: S608
     sql = grouping.named(inner, "attempts, failures, failures / nullif(attempts, 0) AS rate")
 

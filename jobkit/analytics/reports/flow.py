@@ -30,7 +30,7 @@ def throughput(log: Log, every: str | None, by: str | None) -> Report:
         count(*) FILTER (status IN ('FAILED', 'TIMEOUT')) AS failed,
         count(*) FILTER (status = 'CANCELLED') AS cancelled,
         count(*) FILTER (status IN ('MISSED', 'SKIPPED')) AS not_run
-    FROM runs WHERE {log.window.holds("completed_at")} {grouping.clause}"""  # noqa: S608
+    FROM {grouping.source("runs")} WHERE {log.window.holds("completed_at")} {grouping.clause}"""  # noqa: S608
     return log.report(
         "throughput",
         grouping.named(inner, "ended, " + ", ".join(ENDED)),
@@ -47,8 +47,9 @@ def _quick(log: Log, grouping: Grouping, every: str | None, by: str | None) -> Q
     if hours is not None and unit_of(hours) != HOUR_US:
         return None
     keys = ("job_id", "queue", "trigger", "worker", "status")
-    kind = "ended" if by in ("job", "worker") else "outcomes"
-    kept = [key for key in keys if key == "status" or key == ("job_id" if by == "job" else by)]
+    kind = "ended" if by in ("job", "tag", "worker") else "outcomes"
+    wanted = "job_id" if by in ("job", "tag") else by
+    kept = [key for key in keys if key in ("status", wanted)]
     raw = ", ".join(kept)
     rolled = ", ".join("worker_id" if key == "worker" else key for key in kept)
     summed = Grouping(log, "us", every, by)
@@ -58,15 +59,13 @@ def _quick(log: Log, grouping: Grouping, every: str | None, by: str | None) -> Q
             listed = ", ".join(f"'{status}'" for status in statuses)
             return f"coalesce(sum(n) FILTER (status IN ({listed})), 0)::BIGINT"
 
+        counted = f"""SELECT epoch_us(completed_at) AS us, {raw}, 1 AS n FROM runs
+            WHERE {log.window.holds("completed_at")}
+            UNION ALL SELECT unit, {rolled}, runs FROM {files} WHERE unit IS NOT NULL"""  # noqa: S608
         inner = f"""SELECT {summed.columns}coalesce(sum(n), 0)::BIGINT AS ended,
             {some("COMPLETED")} AS completed, {some("FAILED", "TIMEOUT")} AS failed,
             {some("CANCELLED")} AS cancelled, {some("MISSED", "SKIPPED")} AS not_run
-        FROM (
-            SELECT epoch_us(completed_at) AS us, {raw}, 1 AS n FROM runs
-            WHERE {log.window.holds("completed_at")}
-            UNION ALL
-            SELECT unit, {rolled}, runs FROM {files} WHERE unit IS NOT NULL
-        ) {summed.clause}"""  # noqa: S608
+        FROM {summed.source(f"({counted})")} {summed.clause}"""  # noqa: S608
         return summed.named(inner, "ended, " + ", ".join(ENDED))
 
     return kind, sql
@@ -74,7 +73,8 @@ def _quick(log: Log, grouping: Grouping, every: str | None, by: str | None) -> Q
 
 def _throughput_chart(df: pl.DataFrame, every: str | None, by: str | None, zone: str) -> Chart:
     if every is None:
-        names = df.get_column(by).cast(pl.String) if by else pl.Series(["all"])
+        said = df.get_column(by).cast(pl.String).fill_null("none") if by else None
+        names = pl.Series(["all"]) if said is None else said
         return bars("Runs that ended", names.to_list(), df.get_column("ended").to_list())
     summed = df.group_by("bucket", maintain_order=True).agg(pl.col(ENDED).sum())
     shown = {

@@ -15,15 +15,13 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
 
 HOUR_US = 3_600_000_000
-COLUMNS = ("job", "worker", "queue", "trigger", "status", "hour")
+COLUMNS = ("job", "worker", "queue", "tag", "trigger", "status", "hour")
 
 
 def key(by: str | None, us: str, window: Window) -> str | None:
     """Return SQL for what rows are grouped by; `us` is their instant in microseconds."""
     if by is None:
         return None
-    if by == "tag":
-        raise BadInput("Jobs have no tags in this version.", f"Group by {', '.join(COLUMNS)}.")
     if by not in COLUMNS:
         raise BadInput(f"by={by!r} is nothing to group by.", f"Use: {', '.join(COLUMNS)}.")
     if by == "hour":
@@ -33,7 +31,11 @@ def key(by: str | None, us: str, window: Window) -> str | None:
 
 
 class Grouping:
-    """The columns that a question is grouped by: a bucket of time, a thing, both or neither."""
+    """The columns that a question is grouped by: a bucket of time, a thing, both or neither.
+
+    Tags are those that jobs have now. What is of a job with two counts in the groups of both; that
+    of jobs without any is the group NULL.
+    """
 
     def __init__(self, log: Log, us: str, every: str | None, by: str | None) -> None:
         self.by = by
@@ -66,6 +68,12 @@ class Grouping:
     def joins(self) -> list[str]:
         """What attempts must be joined with their runs for."""
         return [name for name in ("queue", "trigger") if name == self.by]
+
+    def source(self, rows: str) -> str:
+        """Return what to select from, `rows` being a relation that has `job_id`."""
+        if self.by != "tag":
+            return rows
+        return f"{rows} LEFT JOIN (SELECT job_id, unnest(tags) AS tag FROM jobs) USING (job_id)"  # noqa: S608
 
     def named(self, inner: str, rest: str) -> str:
         """Return the statement with names of jobs for their numbers and instants for buckets.

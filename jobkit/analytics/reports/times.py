@@ -50,10 +50,9 @@ def _measured(
     log: Log, name: str, us: str, moment: str, where: str, by: str | None, every: str | None
 ) -> Report:
     grouping = Grouping(log, f"epoch_us({moment})", every, by)
-    inner = f"""SELECT {grouping.columns}{SUMMED} FROM (
-        SELECT *, {us} AS us FROM attempts WHERE {where} AND {log.window.holds(moment)}
-    ) {grouping.clause}"""  # noqa: S608
-    inner = inner.replace("SELECT *, ", f"SELECT {_needed(by, moment)}, ")
+    rows = f"""(SELECT {_needed(by, moment)}, {us} AS us FROM attempts
+        WHERE {where} AND {log.window.holds(moment)})"""  # noqa: S608
+    inner = f"SELECT {grouping.columns}{SUMMED} FROM {grouping.source(rows)} {grouping.clause}"  # noqa: S608
     call = f"{name}(by={by!r}, every={every!r})"
     title = "Duration" if name == "durations" else "Wait in the queue"
     return log.report(
@@ -67,7 +66,10 @@ def _measured(
 
 
 def _needed(by: str | None, moment: str) -> str:
-    columns = {moment, {"job": "job_id", "hour": moment, None: moment}.get(by, by or moment)}
+    columns = {
+        moment,
+        {"job": "job_id", "tag": "job_id", "hour": moment, None: moment}.get(by, by or moment),
+    }
     return ", ".join(sorted(columns))
 
 
