@@ -6,10 +6,11 @@ nbconvert, and asks for no trust. Below 20 KB whatever it is made of.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from jobkit.terminal import without_sequences
 
 MOST_BYTES = 20_000
 SHOWN = (20, 8, 3, 1, 0)
@@ -23,7 +24,6 @@ LONGEST_FACT = 400
 LONGEST_CELL = 60
 LONGEST_LINE = 200
 
-_ANSI = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[@-Z\\-_])")
 _BOX = (
     "border:1px solid rgba(128,128,128,0.4);border-radius:6px;padding:8px 12px;margin:4px 0;"
     "max-width:900px;overflow-x:auto"
@@ -53,13 +53,8 @@ _GREY = "#888888"
 
 def plain(said: object, most: int = LONGEST_FACT) -> str:
     """Say it on one line that no terminal and no page takes for anything else, cut where long."""
-    line = "".join(map(_printable, without_ansi(str(said)[: 4 * most])))
+    line = "".join(map(_printable, without_sequences(str(said)[: 4 * most])))
     return line if len(line) <= most else line[: most - 1] + "…"
-
-
-def without_ansi(said: str) -> str:
-    """Leave out what colours terminals."""
-    return _ANSI.sub("", said)
 
 
 def last_lines(printed: str, most: int = SHOWN_LINES) -> list[str]:

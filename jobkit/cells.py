@@ -10,7 +10,8 @@ from datetime import datetime
 from statistics import median
 from typing import Any, TypeVar
 
-from jobkit.cards import Card, without_ansi
+from jobkit.cards import Card
+from jobkit.terminal import without_sequences
 from jobkit.text import duration
 
 LONGEST_TEXT = 4000
@@ -49,7 +50,7 @@ class Cell:
         return f"<{self._words()}: {self.state}>"
 
     def _repr_html_(self) -> str:
-        lines = without_ansi(self.error or self.text).strip().splitlines()
+        lines = without_sequences(self.error or self.text).strip().splitlines()
         state = _STATES.get(self.state, self.state)
         first = self.source.strip().partition("\n")[0]
         return Card(self._words(), state, [("code", first)], lines=lines).html

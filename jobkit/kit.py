@@ -281,10 +281,6 @@ class Kit:
         """Return one run; NotFound otherwise."""
         return self.runs[run_id]
 
-    def latest_runs(self) -> dict[int, Run]:
-        """Return the newest run of each job, by the job's id."""
-        return self.runs.latest_of_jobs()
-
     def queue(self) -> list[Run]:
         """Return what runs and what waits, in the order in which workers take it."""
         return self.runs.queue()

@@ -6,13 +6,13 @@ notebook is its last state. Nothing is shown in a terminal, or from a thread of 
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from jobkit.cards import Card
 from jobkit.clock import stopwatch
+from jobkit.ipython import shell
 
 PAUSE_SECONDS = 0.25
 
@@ -20,10 +20,9 @@ _shown: tuple[int, set[int]] = (0, set())
 """The number of a cell's execution, and the runs whose final card it shows."""
 
 
-def shell() -> Any:
+def kernel() -> Any:
     """Return the IPython of the kernel that executes a cell in this thread; None elsewhere."""
-    ipython = sys.modules.get("IPython")
-    found = None if ipython is None else ipython.get_ipython()
+    found = shell()
     has_kernel = getattr(found, "kernel", None) is not None
     is_main = threading.current_thread() is threading.main_thread()
     return found if has_kernel and is_main else None
@@ -34,7 +33,7 @@ def begin(read: Callable[..., Card]) -> LiveCard | None:
 
     `read` returns the card as it is now, with the notes that it is given below it.
     """
-    return None if shell() is None else LiveCard(read)
+    return None if kernel() is None else LiveCard(read)
 
 
 class LiveCard:
@@ -73,7 +72,7 @@ class LiveCard:
 def note_shown(run_id: int) -> None:
     """Remember that the cell that is executed shows a run's last state."""
     global _shown
-    found = shell()
+    found = kernel()
     if found is not None:
         number, runs = _shown
         known = runs if number == found.execution_count else set()
@@ -82,5 +81,5 @@ def note_shown(run_id: int) -> None:
 
 def is_shown(run_id: int) -> bool:
     """Whether the cell that is executed shows a run's last state already."""
-    found = shell()
+    found = kernel()
     return found is not None and _shown[0] == found.execution_count and run_id in _shown[1]

@@ -26,6 +26,7 @@ AWAY_SECONDS = 30.0
 """So long a database that has answered before may be away until that is an error."""
 POLL_SECONDS = 2.0
 PAINT_SECONDS = 1.0
+"""How often a card is painted while nothing is committed: it shows elapsed seconds."""
 REST = 4
 """After a look that took so long, this many times as long passes before the next."""
 LONGEST_REST_SECONDS = 0.25

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from IPython.core.magic import (
@@ -101,9 +99,9 @@ class JobkitMagics(Magics):
         given = {key: value for key, value in vars(wish).items() if value is not None}
         for key in ("name", "url", "dry_run", "param", "env", "dependencies"):
             given.pop(key, None)
-        params = {key: _json_or_text(value) for key, value in _pairs("--param", wish.param).items()}
+        params = parameters.from_text((), text.parse_pairs("--param", wish.param))
         if wish.env:
-            given["env_vars"] = _pairs("--env", wish.env)
+            given["env_vars"] = text.parse_pairs("--env", wish.env)
         function = as_function(cell, self._shell.user_ns, wish.name, params)
         captured = capture(function, dependencies=wish.dependencies)
         captured.check()
@@ -188,23 +186,6 @@ def _say(done: Deployment) -> None:
         job = done.job
         upcoming = f"; next {text.instant(job.next_run, job.timezone)}" if job.next_run else ""
         print(f"{job.name}: {done.what}, {job.schedule}{upcoming}")  # noqa: T201
-
-
-def _pairs(flag: str, given: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for pair in given:
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise BadInput(f"{flag} {pair!r} is no pair.", f"Write it like {flag} day=2026-03-01.")
-        found[key] = value
-    return found
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except json.JSONDecodeError:
-        return value
 
 
 def load(shell: Any) -> None:

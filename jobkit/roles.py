@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from jobkit.errors import BadInput
+
 ROLES = ("viewer", "operator", "editor", "admin")
 """viewer sees; operator runs, cancels, pauses; editor says what runs; admin says who may what."""
+
+
+def check(role: str) -> None:
+    """Refuse what is no role: BadInput names those that are."""
+    if role not in ROLES:
+        raise BadInput(f"{role!r} is no role.", f"Use one of: {', '.join(ROLES)}.")
 
 
 def allows(role: str, needed: str) -> bool:

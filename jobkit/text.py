@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -132,3 +133,14 @@ def parse_size(text: str) -> int:
 def clean(text: str) -> str:
     """Replace what PostgreSQL's text refuses: NUL becomes U+2400, a lone surrogate U+FFFD."""
     return _UNPRINTABLE.sub(lambda found: "␀" if found[0] == "\x00" else "�", text)
+
+
+def parse_pairs(what: str, pairs: Sequence[str] | None) -> dict[str, str]:
+    """Read `key=value` pairs; BadInput names one that is none. `what`: what they are given as."""
+    found = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise BadInput(f"{what} {pair!r} is no pair.", "Write it like day=2026-03-01.")
+        found[key] = value
+    return found

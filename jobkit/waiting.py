@@ -20,17 +20,13 @@ from jobkit import portraits, text
 from jobkit.cards import Card
 from jobkit.errors import BadInput, JobFailed, NotFound
 from jobkit.live import LiveCard
-from jobkit.lookout import Lookout
+from jobkit.lookout import PAINT_SECONDS, POLL_SECONDS, Lookout
 from jobkit.run import run_of
 from jobkit.store import history
 
 if TYPE_CHECKING:
     from jobkit.kit import Kit
     from jobkit.run import Run
-
-POLL_SECONDS = 2.0
-PAINT_SECONDS = 1.0
-"""How often a card is painted while nothing is committed: it shows elapsed seconds."""
 
 INTERRUPT_SECONDS = 0.5
 """How soon an event loop notices that it was interrupted."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from jobkit.ipython import shell
 
 
 def defined_in(function: Callable[..., Any], opening: str | None = None) -> str | None:
@@ -16,12 +17,11 @@ def defined_in(function: Callable[..., Any], opening: str | None = None) -> str 
     The cell is counted in the saved notebook, so that running it again says the same. `opening` is
     the first line of its cell, where that is a magic and the cell does not write the function.
     """
-    module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module is not None and hasattr(module, "get_ipython") else None
+    running = shell()
     code = getattr(function, "__code__", None)
-    if shell is None or function.__module__ != "__main__":
+    if running is None or function.__module__ != "__main__":
         return Path(code.co_filename).name if code is not None else None
-    given = shell.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
+    given = running.user_ns.get("__vsc_ipynb_file__") or os.environ.get("JPY_SESSION_NAME")
     if not given:
         return "a notebook"
     cell = _cell(Path(str(given)), function.__name__, opening)

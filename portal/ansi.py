@@ -7,11 +7,8 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
-# A sequence of control characters; one that a chunk of output cuts off at its end as well.
-_SEQUENCE = re.compile(
-    r"\x1b(?:\[([0-?]*)[ -/]*([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_]|\[?[0-?]*$)"
-)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+from jobkit.terminal import CONTROLS, SEQUENCE
+
 # From the beginning of a line: tried from each of its letters, a long line takes half a minute.
 _OVERDRAWN = re.compile(r"^[^\n]*\r(?!\n)(?=[^\n\r])", re.MULTILINE)
 MOST_NUMBERS, MOST_DIGITS = 64, 5
@@ -67,7 +64,7 @@ def to_html(text: str, pen: Pen | None = None) -> tuple[Markup, Pen]:
     """Return text as HTML, and the pen that writes what comes after it."""
     pen, parts, at = pen or Pen(), [], 0
     text = _OVERDRAWN.sub("", text)
-    for found in _SEQUENCE.finditer(text):
+    for found in SEQUENCE.finditer(text):
         parts.append(_written(text[at : found.start()], pen))
         at = found.end()
         if found[2] == "m":
@@ -144,7 +141,7 @@ def _nearest(colour: tuple[int, int, int]) -> int:
 
 
 def _written(text: str, pen: Pen) -> Markup:
-    said = escape(_CONTROLS.sub("", text))
+    said = escape(CONTROLS.sub("", text))
     if not said or not pen.classes:
         return said
     return Markup('<span class="{}">{}</span>').format(pen.classes, said)

@@ -29,14 +29,13 @@ def _kit() -> jobkit.Kit:
 @blueprint.get("/jobs")
 def index() -> str:
     """List the jobs that match, a page of them."""
-    wanted = asked()
-    sort = request.args.get("sort") or "name"
+    wanted, sort = asked(), request.args.get("sort") or "name"
     at = max(request.args.get("at", 0, type=int), 0)
     return page(
         "jobs/list.html",
         found=_kit().board.jobs(**wanted, sort=sort, limit=MOST_LISTED, offset=at),
         wanted=wanted,
-        filters={name: value for name, value in wanted.items() if value is not None},
+        filters=filters(),
         sort=sort,
         at=at,
         step=MOST_LISTED,
@@ -50,6 +49,11 @@ def asked() -> dict[str, str | None]:
     return {name: request.values.get(name, "").strip() or None for name in FILTERS}
 
 
+def filters() -> dict[str, str]:
+    """Return what the address searches for, as the parameters of another."""
+    return {name: value for name, value in asked().items() if value is not None}
+
+
 @blueprint.get("/bulk/jobs/<any(pause, resume, run):wish>")
 def ask_many(wish: str) -> str:
     """Say how many jobs a wish is about, before it is done."""
@@ -60,7 +64,7 @@ def ask_many(wish: str) -> str:
         wish=wish,
         names=names,
         ticked=request.args.getlist("job"),
-        filters={name: value for name, value in asked().items() if value is not None},
+        filters=filters(),
     )
 
 
@@ -74,8 +78,7 @@ def do_many(wish: str) -> ResponseReturnValue:
         with suppress(jobkit.NotFound):
             acts[wish](name)
             done += 1
-    filters = {name: value for name, value in asked().items() if value is not None}
-    return redirect(f"{url_for('jobs.index')}?{urlencode(filters | {'done': str(done)})}", 303)
+    return redirect(f"{url_for('jobs.index')}?{urlencode(filters() | {'done': str(done)})}", 303)
 
 
 @blueprint.get("/jobs/<path:name>")

@@ -12,8 +12,9 @@ from htmx_flask import request
 from markupsafe import Markup
 
 import jobkit
+from jobkit.terminal import plain
 from portal.ansi import Pen, changed, to_html
-from portal.pages import page, plain
+from portal.pages import page
 
 blueprint = Blueprint("output", __name__, url_prefix="/runs/<int:run_id>")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +14,7 @@ from markupsafe import Markup, escape
 
 import jobkit
 from jobkit import text
+from jobkit.terminal import plain
 from portal import live
 from portal.origin import local
 
@@ -44,11 +44,6 @@ MOST_LINES = 4
 LONGEST_LINE = 200
 MOST_COUNTED = 200
 """How many rows `Kit.queue` gives at most."""
-
-_ANSI = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_]|\[?[0-?]*$)"
-)
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def layout() -> str:
@@ -166,11 +161,6 @@ def last_lines(said: str) -> str:
 
 def _lines(said: str) -> list[str]:
     return [line[:LONGEST_LINE] for line in plain(said).strip("\n").splitlines()]
-
-
-def plain(output: str) -> str:
-    """Take out of output what only a terminal understands: colours, cursor movements, bells."""
-    return _CONTROLS.sub("", _ANSI.sub("", output))
 
 
 def figure(value: object) -> str:

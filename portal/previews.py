@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jobkit
+from jobkit.terminal import plain
 from jobkit.text import size
-from portal.pages import plain
 
 TEXT_BYTES = 4096
 TABLE_ROWS = 20

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 import jobkit
+from jobkit.states import RUN_STATUSES, TRIGGERS
 from jobkit.text import duration
 from portal.output import chosen_attempt, read_tail
 from portal.pages import page
@@ -19,20 +20,9 @@ from portal.pages import page
 blueprint = Blueprint("runs", __name__)
 
 FILTERS = tuple(item.name for item in fields(jobkit.Search))
-TRIGGERS = ("schedule", "manual", "backfill", "retry")
 MOST_LISTED = 50
 MOST_NAMED = 10
 FAILED = ("FAILURE", "ERROR", "TIMEOUT")
-STATUSES = (
-    "PENDING",
-    "IN_PROGRESS",
-    "COMPLETED",
-    "FAILED",
-    "TIMEOUT",
-    "CANCELLED",
-    "SKIPPED",
-    "MISSED",
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ def index() -> str:
         filters=filters(wanted),
         before=before,
         jobs=[] if request.htmx else list(_kit().jobs),
-        statuses=STATUSES,
+        statuses=RUN_STATUSES,
         triggers=TRIGGERS,
         done=request.args.get("done", None, type=int),
         refused=request.args.get("refused", 0, type=int),

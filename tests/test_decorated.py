@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
 import types
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -133,6 +136,73 @@ def test_a_result_may_be_a_table(write: Write) -> None:
             return polars.DataFrame({"a": list(range(rows))})
         """
     assert write(source).table.test(rows=2)["a"].to_list() == [0, 1]
+
+
+def wheel(folder: Path) -> Path:
+    """Write a package that no index has."""
+    made = folder / "greetings_of_ours-1.0-py3-none-any.whl"
+    about = "greetings_of_ours-1.0.dist-info"
+    files = {
+        "greetings_of_ours.py": "def hello(name):\n    return f'hello {name}'\n",
+        f"{about}/METADATA": "Metadata-Version: 2.1\nName: greetings-of-ours\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{about}/RECORD"] = "".join(f"{name},,\n" for name in (*files, f"{about}/RECORD"))
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return made
+
+
+uses_uv = pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
+
+
+@uses_uv
+def test_what_a_function_needs_comes_by_uv_in_a_test_and_from_a_worker(
+    write: Write, kit: Kit, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    needed = f"greetings-of-ours @ {wheel(workplace).as_uri()}"
+    source = f"""
+        import importlib.util, sys
+        import jobkit
+        @jobkit.job(dependencies=[{needed!r}], retries=0)
+        def greet(name: str = "you"):
+            import greetings_of_ours
+            if not name:
+                raise ValueError("nobody to greet")
+            ours = importlib.util.find_spec("jobkit") is not None
+            return [greetings_of_ours.hello(name), sys.prefix, ours]
+        """
+    greet = write(source).greet
+    said, prefix, has_jobkit = greet.test(name="you")
+    assert (said, has_jobkit) == ("hello you", False)
+    assert Path(prefix) != Path(sys.prefix)
+    with pytest.raises(jobkit.JobFailed, match="ValueError: nobody to greet"):
+        greet.test(name="")
+    greet.deploy(kit)
+    good, failed = greet.submit(name="all"), greet.submit(name="")
+    work(kit)
+    assert good.refresh().result()[0] == "hello all"
+    assert failed.refresh().status == "FAILED"
+    assert 'raise ValueError("nobody to greet")' in failed.output().text
+
+
+@uses_uv
+def test_the_versions_that_are_installed_here_are_there_as_well(write: Write) -> None:
+    source = """
+        import sys
+        import iniconfig
+        import jobkit
+        @jobkit.job
+        def parse(text: str = "[a]\\nb=1"):
+            return [iniconfig.IniConfig("x.ini", text)["a"]["b"], iniconfig.__file__]
+        """
+    parse = write(source).parse
+    assert f"iniconfig=={version('iniconfig')}" in parse.source
+    value, path = parse.test()
+    assert value == "1"
+    assert not Path(path).is_relative_to(sys.prefix)
 
 
 def test_deploying_twice_makes_no_version(

@@ -95,6 +95,12 @@ def test_runs_are_filtered(filled: Stage) -> None:
         runs(limit=-1)
 
 
+def test_runs_of_a_deleted_job_are_still_found_by_its_tag(filled: Stage) -> None:
+    filled.kit.delete("sales")
+    assert ids(filled.kit.runs(tag="daily")) == [3, 2]
+    assert ids([filled.kit.runs(tag="daily").last_success]) == [2]
+
+
 def test_the_last_is_found_beyond_what_is_listed(filled: Stage) -> None:
     listed = filled.kit.runs(job="sales", limit=1)
     assert ids(listed) == [3]

@@ -398,7 +398,7 @@ def running(stage: Stage, run_id: int) -> Any:
 
 
 def test_what_only_a_terminal_understands_is_taken_out() -> None:
-    from portal.pages import plain
+    from jobkit.terminal import plain
 
     assert plain("\x1b[1;31mred\x1b[0m \x1b]0;title\x07and \x1b[2Kplain\x07\x00") == "red and plain"
     assert plain("cut in the middle \x1b[3") == "cut in the middle "

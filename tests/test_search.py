@@ -106,7 +106,7 @@ def test_what_is_wrong_with_a_search_is_named(history: Stage) -> None:
         (Search(status="LAZY"), "'LAZY' is no status"),
         (Search(trigger="LAZY"), "'LAZY' is no trigger"),
         (Search(since="yore"), "'yore' is not an instant"),
-        (Search(param="north"), "'north' is no parameter"),
+        (Search(param="north"), "'north' is no pair"),
     ):
         with pytest.raises(BadInput, match=says):
             history.kit.search.page(wanted)

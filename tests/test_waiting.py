@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,8 @@ import pytest
 from nbclient import NotebookClient
 
 import jobkit
-from jobkit import Kit, lookout
+from jobkit import Kit, Run, lookout
+from jobkit.cards import Card
 from jobkit.errors import BadInput, DatabaseUnavailable, JobFailed, NotFound
 from jobkit.lookout import Lookout
 from jobkit.store import claims
@@ -213,6 +214,71 @@ def test_what_is_awaited_may_fail_or_be_given_up(kit: Kit, hand: Hand) -> None:
     in_a_loop(main)
     assert left.refresh().status == "PENDING"
     until(lambda: not any(it.name == "jobkit-await" for it in threading.enumerate()))
+
+
+def test_the_first_five_that_are_awaited_have_a_card(
+    kit: Kit, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shown:
+        def __init__(self, read: Callable[..., Card]) -> None:
+            self.read, self.last = read, ""
+            begun.append(self)
+
+        def paint(self) -> None:
+            assert not self.last
+
+        def end(self, *notes: str) -> None:
+            self.last = self.read(*notes).text
+
+    begun: list[Shown] = []
+    monkeypatch.setattr(lookout.live, "begin", Shown)
+    runs = [kit.submit("sales") for _ in range(7)]
+    taken = [hand.claim() for _ in runs]
+
+    async def main() -> None:
+        thread = later(0.01, *(lambda claim=claim: hand.finish(claim) for claim in taken))
+        await asyncio.gather(*runs)
+        thread.join()
+
+    in_a_loop(main)
+    assert sorted(card.last.splitlines()[0] for card in begun) == [
+        f"Run {run.id} of sales: COMPLETED" for run in runs[:5]
+    ]
+
+
+WAITS: dict[str, tuple[Callable[[list[Run]], Any], str]] = {
+    "wait": (lambda runs: runs[0].wait(), "Stopped waiting for run 1 of sales; the run goes on"),
+    "gather": (jobkit.gather, "Stopped waiting for 2 runs; they go on"),
+    "as_completed": (
+        lambda runs: list(jobkit.as_completed(runs)),
+        "Stopped waiting for 2 runs; they go on",
+    ),
+    "logs": (lambda runs: list(runs[0].logs(follow=True)), ""),
+}
+
+
+@pytest.mark.parametrize(("wait", "said"), WAITS.values(), ids=WAITS)
+def test_an_interrupt_ends_the_waiting_and_no_run(
+    kit: Kit,
+    hand: Hand,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wait: Callable[[list[Run]], Any],
+    said: str,
+) -> None:
+    runs = [kit.submit("sales"), kit.submit("sales")]
+    hand.claim()
+    monkeypatch.setattr(Lookout, "pause", lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            wait(runs)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert str(stopped.value).startswith(said)
+    assert [run.refresh().status for run in runs] == ["IN_PROGRESS", "PENDING"]
+    assert not any(run.refresh().wants_cancel for run in runs)
+    assert capsys.readouterr() == ("", ""), "outside of a notebook nothing is shown"
 
 
 def test_lines_are_followed_over_attempts(kit: Kit, hand: Hand) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from jobkit.ipython import shell
+
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 # Where tokens begin and end that may span lines whose spaces mean something.
 _OPENS = {"FSTRING_START", "TSTRING_START"}
@@ -48,12 +50,6 @@ def of_file(filename: str) -> Text | None:
     linecache.checkcache(filename)
     lines = linecache.getlines(filename)
     return parsed("".join(lines)) if lines else None
-
-
-def shell() -> Any:
-    """Return the IPython shell that this runs in, None elsewhere; never imports it."""
-    module = sys.modules.get("IPython")
-    return module.get_ipython() if module is not None and hasattr(module, "get_ipython") else None
 
 
 def cells() -> list[Text]:

@@ -130,7 +130,7 @@ def _given(values: dict[str, Any], *without: str) -> dict[str, Any]:
     if values["tag"]:
         given["tags"] = values["tag"]
     if values["env"]:
-        given["env_vars"] = o.read_pairs("--env", values["env"])
+        given["env_vars"] = text.parse_pairs("--env", values["env"])
     if values["secret"]:
         given["secrets"] = values["secret"]
     if values["embed"]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobkit import text
 from jobkit.clock import nap
 from jobkit.errors import BadInput, DatabaseUnavailable
 
@@ -126,24 +127,13 @@ def _connect(waits: bool, overrides: dict[str, Any]) -> Kit:
             nap(AWAY_SECONDS)
 
 
-def read_pairs(flag: str, pairs: list[str] | None) -> dict[str, str]:
-    """Read `k=v` pairs; BadInput names one that is none."""
-    found = {}
-    for pair in pairs or ():
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise BadInput(f"{flag} {pair!r} is no pair.", f"Write it like {flag} day=2026-03-01.")
-        found[key] = value
-    return found
-
-
 def read_params(
     pairs: list[str] | None, signature: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
     """Read `k=v` pairs by a job's signature; without one a value that is JSON is that, or text."""
     from jobkit import parameters
 
-    return parameters.from_text(signature, read_pairs("--param", pairs))
+    return parameters.from_text(signature, text.parse_pairs("--param", pairs))
 
 
 def read_source(target: str) -> str:

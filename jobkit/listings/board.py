@@ -97,7 +97,7 @@ class Board:
             rows = board.listed(connection, wanted, sort=sort, limit=limit, offset=offset)
             lines = [
                 Line(
-                    self._kit.jobs._job(row),
+                    self._kit.jobs.picture(row),
                     [_span(run, row.name) for run in board.last_runs(connection, row.id, MARKS)],
                 )
                 for row in rows
@@ -129,7 +129,7 @@ class Board:
     def upcoming(self, limit: int) -> list[Job]:
         """Return the jobs whose slots come next, the soonest first."""
         with self._kit.database.read() as connection:
-            return [self._kit.jobs._job(row) for row in board.upcoming(connection, limit)]
+            return [self._kit.jobs.picture(row) for row in board.upcoming(connection, limit)]
 
     def spans(self, since: datetime, limit: int) -> list[Span]:
         """Return when the newest runs made since then ran, the oldest first."""

@@ -22,7 +22,7 @@ from jobkit.expectation import Expectation
 from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
 from jobkit.listings import author, deployment
 from jobkit.listings.deployment import Deployment
-from jobkit.listings.listing import Listing
+from jobkit.listings.listing import Collection, Listing
 from jobkit.store import definitions, history, paging, requests, successes
 from jobkit.store.definitions import schedule_of
 from jobkit.wakeups import notify
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
     from jobkit.analytics.filling import Filled
-    from jobkit.kit import Kit
 
 MOST_BACKFILLED = 10_000
 SHOWN_SLOTS = 5
@@ -46,15 +45,12 @@ class JobList(Listing[Job]):
         return portraits.of_jobs(self)
 
 
-class Jobs:
+class Jobs(Collection):
     """The jobs of a database, by name.
 
     `kit.jobs.load` and `kit.jobs["load"]` are one of them, `kit.jobs[:5]` the first;
     `kit.jobs(tag="sales", queue="gpu", active=True)` lists some.
     """
-
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
 
     def __call__(
         self, *, tag: str | None = None, queue: str | None = None, active: bool | None = None
@@ -62,7 +58,7 @@ class Jobs:
         """Return the jobs that have a tag, are of a queue, are active or paused."""
         with self._kit.database.read() as connection:
             rows = definitions.listed(connection)
-        jobs = [self._job(row) for row in rows]
+        jobs = [self.picture(row) for row in rows]
         return JobList(
             job
             for job in jobs
@@ -87,7 +83,7 @@ class Jobs:
         if isinstance(asked, slice):
             return JobList(list(self())[asked])
         with self._kit.database.read() as connection:
-            return self._job(definitions.by_name(connection, asked))
+            return self.picture(definitions.by_name(connection, asked))
 
     def __getattr__(self, name: str) -> Job:
         if name.startswith("_"):  # what Python and IPython ask of everything
@@ -108,24 +104,16 @@ class Jobs:
             return definitions.names(connection)
 
     def __contains__(self, name: object) -> bool:
-        return any(job.name == name for job in self)
+        return name in self._ipython_key_completions_()
 
     @property
     def df(self) -> DataFrame:
         """The jobs as a polars DataFrame, a row for each; documents are JSON text."""
         return self().df
 
-    def __repr__(self) -> str:
-        try:
-            return repr(self())
-        except JobkitError:
-            return f"<Jobs on {self._kit.url}>"
-
-    def _repr_html_(self) -> str | None:
-        try:
-            return self()._repr_html_()
-        except JobkitError:
-            return None
+    def overview(self) -> Card:
+        """Return what is shown of all."""
+        return self().card()
 
     def card(self, job: Job) -> Card:
         """Return what is shown of a job; without a database, as it was when it was read."""
@@ -160,7 +148,7 @@ class Jobs:
                 connection, words=words, is_active=is_active, after=after, limit=limit + 1
             )
         more = rows[limit - 1].name if len(rows) > limit else None
-        return [self._job(row) for row in rows[:limit]], more
+        return [self.picture(row) for row in rows[:limit]], more
 
     def add(self, name: str, target: str, *args: str, **given: Any) -> Job:
         """Add a job whose schedule starts now; `Kit.add_job` says what is given."""
@@ -182,7 +170,7 @@ class Jobs:
                 connection, values, now, author.of(self._kit.user, self._kit.source)
             )
             notify(connection)
-        return self._job(row)
+        return self.picture(row)
 
     def edit(self, name: str, **given: Any) -> Job:
         """Change a job; what is not given stays. A changed schedule starts from now.
@@ -212,7 +200,7 @@ class Jobs:
             if not values:
                 raise BadInput(f"Nothing to change in {name!r}.", "Give what is to be different.")
             values |= _checked_params({**job._asdict(), **values})
-            return self._job(self._change(connection, job, values, "edited"))
+            return self.picture(self._change(connection, job, values, "edited"))
 
     def deploy(self, name: str, target: str, **given: Any) -> Deployment:
         """Make a job be what is given, and as a new job in all else; unchanged is no version.
@@ -230,11 +218,11 @@ class Jobs:
             columns |= _checked_params({**columns, "name": name})
             values = deployment.changes(columns, job)
             if not values:
-                return Deployment("unchanged", self._job(job), "")
+                return Deployment("unchanged", self.picture(job), "")
             said = deployment.diff(columns, job)
             values["defined_in"] = given.get("defined_in")
             changed = self._change(connection, job, values, "edited")
-        return Deployment("changed", self._job(changed), said)
+        return Deployment("changed", self.picture(changed), said)
 
     def notebook(self, path: str, *, name: str | None, pin: bool, **given: Any) -> Job:
         """Make a notebook a job; `Kit.notebook` says how."""
@@ -249,8 +237,8 @@ class Jobs:
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name, lock=True)
             if not job.is_active:
-                return self._job(job)
-            return self._job(self._change(connection, job, {"is_active": False}, "paused"))
+                return self.picture(job)
+            return self.picture(self._change(connection, job, {"is_active": False}, "paused"))
 
     def resume(self, name: str, *, catch_up: bool = False) -> Job:
         """Start a schedule again from now; with `catch_up` the misfire policy gets what passed."""
@@ -258,11 +246,11 @@ class Jobs:
         with self._kit.database.write() as connection:
             job = definitions.by_name(connection, name, lock=True)
             if job.is_active:
-                return self._job(job)
+                return self.picture(job)
             values: dict[str, Any] = {"is_active": True}
             if not catch_up:
                 values |= {"slots_until": now, "next_run": schedule_of(job).next_after(now)}
-            return self._job(self._change(connection, job, values, "resumed"))
+            return self.picture(self._change(connection, job, values, "resumed"))
 
     def delete(self, name: str) -> None:
         """Delete a job and end its unfinished runs; its history stays."""
@@ -395,7 +383,8 @@ class Jobs:
             raise BadInput(error.message, error.hint) from None
         return target
 
-    def _job(self, row: Row[Any]) -> Job:
+    def picture(self, row: Row[Any]) -> Job:
+        """Picture a row of a job that was read."""
         try:
             args = shlex.split(row.script_args or "")
         except ValueError:  # adopted; the attempt will say what is wrong with it

@@ -16,6 +16,7 @@ from jobkit.errors import BadInput, JobFailed, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Edit, Kept, Run, Version, edit_of, kept_of, run_of, version_of
 from jobkit.hindrance import PATIENCE, hindrance
+from jobkit.listings.listing import Collection
 from jobkit.listings.runlist import FAILED, SUCCEEDED, RunList, Wanted
 from jobkit.portraits import Sight
 from jobkit.states import RUN_STATUSES
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from polars import DataFrame
     from sqlalchemy.engine import Connection, Row
 
-    from jobkit.kit import Kit
 
 LIMIT = 50
 MOST_IN_FRAME = 1000
@@ -46,15 +46,12 @@ TAIL_LENGTH = 3000
 LONGEST_CELL = 100_000
 
 
-class Runs:
+class Runs(Collection):
     """The runs of a database, the newest first.
 
     `kit.runs(job="load", status="failed", since="7d")` lists some, `kit.runs[:10]` the newest;
     `kit.runs[123]` is one of them, `kit.runs["load"]` are those of a job.
     """
-
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
 
     @overload
     def __getitem__(self, asked: int) -> Run: ...
@@ -83,7 +80,7 @@ class Runs:
     ) -> RunList:
         """Return runs, the newest first: of a job, in a status, made since an instant or an age.
 
-        `tag`: of the jobs that have it.
+        `tag`: of the jobs that have it, or had it when they were deleted.
         """
         since = text.parse_since(since, self._kit.clock.now()) if since is not None else None
         return self._listed(Wanted(job, _statuses(status), since, tag), limit)
@@ -186,13 +183,6 @@ class Runs:
             )
         more = paging.mark(rows[limit - 1]) if len(rows) > limit else None
         return [run_of(self._kit, row) for row in rows[:limit]], more
-
-    def latest_of_jobs(self) -> dict[int, Run]:
-        """Return the newest run of each job, by the job's id."""
-        with self._kit.database.read() as connection:
-            ids = [row.id for row in definitions.listed(connection)]
-            rows = history.latest_of_each(connection, ids)
-        return {job_id: run_of(self._kit, row) for job_id, row in rows.items()}
 
     def queue(self) -> list[Run]:
         """Return what runs and what waits, in the order in which workers take it."""
@@ -320,18 +310,6 @@ class Runs:
         card = portraits.of_runs(self[:SHOWN_RUNS], "", self.glance())
         return replace(card, title=f"Runs made in the last 24 h: {said or 'none'}")
 
-    def __repr__(self) -> str:
-        try:
-            return self.overview().text
-        except JobkitError:
-            return f"<Runs on {self._kit.url}>"
-
-    def _repr_html_(self) -> str | None:
-        try:
-            return self.overview().html
-        except JobkitError:
-            return None
-
     def _expectation(self, connection: Connection, run: Run) -> Expectation:
         usual = successes.usual(
             connection, run.job_id, params=run.params or {}, before=run.claimed_at
@@ -420,4 +398,4 @@ def _job_ids(connection: Connection, wanted: Wanted) -> list[int] | None:
         return [job.id] if wanted.tag is None or wanted.tag in (job.tags or ()) else []
     if wanted.tag is None:
         return None
-    return [row.id for row in definitions.listed(connection) if wanted.tag in (row.tags or ())]
+    return list(definitions.tagged(connection, wanted.tag))

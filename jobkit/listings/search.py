@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from jobkit import text
+from jobkit import parameters, text
 from jobkit.clock import stopwatch
 from jobkit.errors import BadInput, JobkitError
 from jobkit.handles import Run, run_of
@@ -44,9 +43,6 @@ class Search:
     """`name=value`, the value as JSON or else text."""
     text: str | None = None
     """In the reason or the error."""
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, item.name) is not None for item in fields(self))
 
 
 @dataclass(frozen=True)
@@ -146,7 +142,7 @@ class Searching:
         if wanted.job is not None:
             ids = {definitions.by_name(connection, wanted.job).id}
         if wanted.tag is not None:
-            tagged = set(search.tagged(connection, wanted.tag))
+            tagged = set(definitions.tagged(connection, wanted.tag))
             ids = tagged if ids is None else ids & tagged
         now = self._kit.clock.now()
         return Sieve(
@@ -156,7 +152,7 @@ class Searching:
             trigger=next(iter(_words("trigger", wanted.trigger, TRIGGERS)), None),
             since=None if wanted.since is None else _instant(wanted.since, now),
             until=None if wanted.until is None else _instant(wanted.until, now),
-            params=() if wanted.param is None else (_param(wanted.param),),
+            params=_params(wanted.param),
             text=wanted.text,
         )
 
@@ -176,11 +172,6 @@ def _words(what: str, given: str | None, allowed: Sequence[str]) -> tuple[str, .
     return words
 
 
-def _param(given: str) -> tuple[str, Any]:
-    name, equals, value = given.partition("=")
-    if not name or not equals:
-        raise BadInput(f"{given!r} is no parameter.", "Write it like region=north.")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+def _params(given: str | None) -> tuple[tuple[str, Any], ...]:
+    pairs = text.parse_pairs("The parameter", None if given is None else [given])
+    return tuple(parameters.from_text((), pairs).items())

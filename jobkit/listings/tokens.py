@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jobkit import passwords
+from jobkit import passwords, roles
 from jobkit.accounts import Principal, Token, picture
 from jobkit.errors import BadInput
-from jobkit.roles import ROLES, lesser
-from jobkit.store import audit, tokens, users
+from jobkit.listings import author
+from jobkit.roles import lesser
+from jobkit.store import tokens, users
 
 if TYPE_CHECKING:
     from jobkit.kit import Kit
@@ -52,8 +53,7 @@ class Tokens:
         """
         if not _NAME.fullmatch(name):
             raise BadInput(f"{name!r} cannot name a token.", "Use up to 64 letters and digits.")
-        if role not in ROLES:
-            raise BadInput(f"{role!r} is no role.", f"Use one of: {', '.join(ROLES)}.")
+        roles.check(role)
         if expires is not None and not SHORTEST <= expires <= LONGEST:
             raise BadInput(f"A token cannot live for {expires}.", "Use 1m to 3660d.")
         secret, now = PREFIX + passwords.fresh_secret(), self._kit.clock.now()
@@ -69,7 +69,7 @@ class Tokens:
                 "expires_at": None if expires is None else now + expires,
             }
             tokens.insert(connection, values)
-            self._note(connection, "made a token", f"{name}, {values['role']}")
+            author.note(self._kit, connection, "made a token", f"{name}, {values['role']}")
         return secret
 
     def revoke(self, name: str, *, user: str | None = None) -> None:
@@ -77,7 +77,7 @@ class Tokens:
         with self._kit.database.write() as connection:
             owner = None if user is None else users.by_name(connection, user).id
             tokens.revoke(connection, name, self._kit.clock.now(), owner)
-            self._note(connection, "revoked a token", name)
+            author.note(self._kit, connection, "revoked a token", name)
 
     def shown(self, secret: str) -> Principal | None:
         """Return who shows a token; None when it is none, or not good any more."""
@@ -97,7 +97,3 @@ class Tokens:
             return Principal(f"token {found.name}", found.role)
         role = lesser(found.role, found.user_role)
         return Principal(found.user_name, role, user=found.user_name)
-
-    def _note(self, connection: Any, what: str, about: str) -> None:
-        now = self._kit.clock.now()
-        audit.note(connection, now, who=self._kit.user, what=what, about=about)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from jobkit.cards import without_ansi
 from jobkit.cells import Cell, read_cells
 from jobkit.errors import BadInput, NotFound
 from jobkit.handles import Artifact, Attempt, Output, artifact_of, attempt_of
 from jobkit.store import history, keepsakes, manifest
+from jobkit.terminal import without_sequences
 from jobkit.tracebacks import last_traceback
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class Traces:
             printed = history.tail_of(connection, run, run.attempt, TRACEBACK_LENGTH)
         failed = [cell.error for cell in self.cells(run_id) if cell.error]
         if failed:
-            return without_ansi(failed[-1])
-        return last_traceback(without_ansi(printed))
+            return without_sequences(failed[-1])
+        return last_traceback(without_sequences(printed))
 
     def notebook(self, run_id: int, attempt: int | None = None) -> NotebookNode:
         """Return the notebook that an attempt executed; BadInput when there is none."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from jobkit import passwords
+from jobkit import passwords, roles
 from jobkit.accounts import Deed, Principal, Session, User, picture
 from jobkit.errors import BadInput, Conflict, Refused
-from jobkit.roles import ROLES
+from jobkit.listings import author
 from jobkit.store import audit, guesses, users
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Users:
                 f"{name!r} cannot name a user.",
                 "Use up to 64 letters, digits, '.', '_', '-' and '@', the first a letter or digit.",
             )
-        _check_role(role)
+        roles.check(role)
         passwords.check(password, name)
         now = self._kit.clock.now()
         values = {
@@ -68,7 +68,7 @@ class Users:
         }
         with self._kit.database.write() as connection:
             row = users.insert(connection, values)
-            self._note(connection, "added a user", f"{name}, {role}")
+            author.note(self._kit, connection, "added a user", f"{name}, {role}")
             return picture(User, row)
 
     def set_password(self, name: str, password: str, *, keep: str | None = None) -> None:
@@ -79,7 +79,7 @@ class Users:
             user = users.by_name(connection, name)
             users.change(connection, user.id, {"password_hash": sealed, "password_at": now})
             users.end_sessions(connection, user.id, but=keep)
-            self._note(connection, "set a password", name)
+            author.note(self._kit, connection, "set a password", name)
 
     def change_password(self, who: Principal, old: str, new: str, *, address: str = "") -> None:
         """Set one's own password, which takes the old one; every other session of theirs ends."""
@@ -88,7 +88,7 @@ class Users:
 
     def set_role(self, name: str, role: str) -> User:
         """Give a user another role, at once; Conflict for the last admin."""
-        _check_role(role)
+        roles.check(role)
         with self._kit.database.write() as connection:
             user = users.by_name(connection, name)
             if role != "admin":
@@ -96,7 +96,7 @@ class Users:
             users.change(connection, user.id, {"role": role})
             if role != user.role:
                 users.end_sessions(connection, user.id)
-            self._note(connection, "set a role", f"{name}, {role}")
+            author.note(self._kit, connection, "set a role", f"{name}, {role}")
             return picture(User, users.by_name(connection, name))
 
     def disable(self, name: str) -> User:
@@ -106,7 +106,7 @@ class Users:
             self._refuse_last_admin(connection, user)
             users.change(connection, user.id, {"disabled_at": self._kit.clock.now()})
             users.end_sessions(connection, user.id)
-            self._note(connection, "disabled a user", name)
+            author.note(self._kit, connection, "disabled a user", name)
             return picture(User, users.by_name(connection, name))
 
     def enable(self, name: str) -> User:
@@ -114,7 +114,7 @@ class Users:
         with self._kit.database.write() as connection:
             user = users.by_name(connection, name)
             users.change(connection, user.id, {"disabled_at": None})
-            self._note(connection, "enabled a user", name)
+            author.note(self._kit, connection, "enabled a user", name)
             return picture(User, users.by_name(connection, name))
 
     def remove(self, name: str) -> None:
@@ -123,7 +123,7 @@ class Users:
             user = users.by_name(connection, name)
             self._refuse_last_admin(connection, user)
             users.delete(connection, user.id)
-            self._note(connection, "removed a user", name)
+            author.note(self._kit, connection, "removed a user", name)
 
     def sign_in(self, name: str, password: str, *, address: str = "", browser: str = "") -> str:
         """Open a session and return its secret; Refused with the same words whatever is wrong."""
@@ -221,16 +221,7 @@ class Users:
                 f"{user.name} is the last admin.", "Make somebody else one: jobkit user role"
             )
 
-    def _note(self, connection: Connection, what: str, about: str) -> None:
-        now: datetime = self._kit.clock.now()
-        audit.note(connection, now, who=self._kit.user, what=what, about=about)
-
 
 def _scopes(name: str, address: str) -> dict[str, str]:
     """Return what a guess is counted for; the first is forgotten wholly by a right password."""
     return {"user at address": f"{name}\n{address}", "address": address, "user": name}
-
-
-def _check_role(role: str) -> None:
-    if role not in ROLES:
-        raise BadInput(f"{role!r} is no role.", f"Use one of: {', '.join(ROLES)}.")

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, overload
 
 from jobkit import portraits
 from jobkit.cards import Card
-from jobkit.errors import BadInput, JobkitError, NotFound
+from jobkit.errors import BadInput, NotFound
 from jobkit.handles import Worker, worker_of
-from jobkit.listings.listing import Listing
+from jobkit.listings.listing import Collection, Listing
 from jobkit.states import WORKER_STATUSES
 from jobkit.store import workers
 from jobkit.wakeups import notify
 
 if TYPE_CHECKING:
     from polars import DataFrame
-
-    from jobkit.kit import Kit
 
 
 class WorkerList(Listing[Worker]):
@@ -30,15 +28,12 @@ class WorkerList(Listing[Worker]):
         return portraits.of_workers(self)
 
 
-class Workers:
+class Workers(Collection):
     """The workers of a database, those online first.
 
     `kit.workers(queue="gpu", status="IDLE")` lists some; `kit.workers["box-1"]` is the newest of
     that name, or the one of that identity.
     """
-
-    def __init__(self, kit: Kit) -> None:
-        self._kit = kit
 
     def __call__(self, *, queue: str | None = None, status: str | None = None) -> WorkerList:
         """Return the workers, those online first; that serve a queue, or stand in a status."""
@@ -83,17 +78,9 @@ class Workers:
         """The workers as a polars DataFrame, a row for each."""
         return self().df
 
-    def __repr__(self) -> str:
-        try:
-            return repr(self())
-        except JobkitError:
-            return f"<Workers on {self._kit.url}>"
-
-    def _repr_html_(self) -> str | None:
-        try:
-            return self()._repr_html_()
-        except JobkitError:
-            return None
+    def overview(self) -> Card:
+        """Return what is shown of all."""
+        return self().card()
 
     def drain(self, name: str) -> int:
         """Ask workers, by name or identity, to finish their runs and end; returns how many."""

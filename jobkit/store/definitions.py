@@ -188,6 +188,12 @@ def by_name(connection: Connection, name: str, *, lock: bool = False) -> Row[Any
     return found[0]
 
 
+def tagged(connection: Connection, tag: str) -> tuple[int, ...]:
+    """Return the ids of the jobs, deleted ones too, that have a tag."""
+    found = connection.execute(sa.select(jobs.c.id, jobs.c.tags).where(jobs.c.tags.is_not(None)))
+    return tuple(job_id for job_id, tags in found if tag in tags)
+
+
 def names(connection: Connection) -> list[str]:
     """Return the names of all jobs that are not deleted, in their order."""
     statement = sa.select(jobs.c.name).where(jobs.c.deleted_at.is_(None)).order_by(jobs.c.name)

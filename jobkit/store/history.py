@@ -81,14 +81,6 @@ def ended_among(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
     return [row for row in _ENDED.rows(connection, {"of": list(ids)}) if row.status in FINAL]
 
 
-def latest_of_each(connection: Connection, job_ids: Sequence[int]) -> dict[int, Row[Any]]:
-    """Return the newest run of each of these jobs."""
-    newest = sa.select(sa.func.max(runs.c.id)).where(runs.c.job_id == jobs.c.id)
-    ids = sa.select(newest.correlate(jobs).scalar_subquery()).where(jobs.c.id.in_(job_ids))
-    rows = connection.execute(with_names().where(runs.c.id.in_(ids)))
-    return {row.job_id: row for row in rows}
-
-
 def waiting(connection: Connection, limit: int = 200) -> Sequence[Row[Any]]:
     """Return what runs and what waits: in progress first, then in the order of claims."""
     statement = with_names().where(runs.c.status.in_((PENDING, IN_PROGRESS)))

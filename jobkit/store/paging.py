@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Row
 from jobkit.errors import BadInput
 from jobkit.models import jobs as job_table
 from jobkit.models import runs as run_table
+from jobkit.store.history import with_names
 from jobkit.text import iso, parse_instant
 
 Mark = tuple[datetime, int]
@@ -43,10 +44,7 @@ def runs(
     limit: int,
 ) -> Sequence[Row[Any]]:
     """Return runs, the newest first: those after a mark, if it is given."""
-    which = run_table.c
-    statement = sa.select(run_table, job_table.c.name.label("job_name")).join_from(
-        run_table, job_table, which.job_id == job_table.c.id, isouter=True
-    )
+    which, statement = run_table.c, with_names()
     if job_id is not None:
         statement = statement.where(which.job_id == job_id)
     if statuses:

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from jobkit.models import jobs, runs
+from jobkit.models import runs
 from jobkit.states import FINAL, RUN_STATUSES
 from jobkit.store.history import with_names
 
@@ -162,12 +162,6 @@ def _matching(sieve: Sieve) -> sa.Select[Any]:
 
 def _among(column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
     return column == values[0] if len(values) == 1 else column.in_(values)
-
-
-def tagged(connection: Connection, tag: str) -> tuple[int, ...]:
-    """Return the ids of the jobs, deleted ones too, that have a tag."""
-    found = connection.execute(sa.select(jobs.c.id, jobs.c.tags).where(jobs.c.tags.is_not(None)))
-    return tuple(job_id for job_id, tags in found if tag in tags)
 
 
 def without_ended(sieve: Sieve) -> Sieve:

@@ -163,10 +163,6 @@ class Submitted(Given):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class Nothing(Given):
-    """Nothing: an empty object."""
-
-
 class Job(Shown):
     """A job."""
 
