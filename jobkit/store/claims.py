@@ -260,6 +260,19 @@ _BEAT = Prepared(
 )
 
 
+_FENCED = runs.update().where(
+    OneOf(runs.c.id, "fence_runs"),
+    runs.c.worker_id == sa.bindparam("fence_worker"),
+    runs.c.attempt == sa.bindparam("fence_attempt"),
+    runs.c.status == IN_PROGRESS,
+)
+"""Only what is still this worker's, in this attempt."""
+
+
+def _fence(worker_id: str, attempt: int, run_ids: Sequence[int]) -> dict[str, Any]:
+    return {"fence_worker": worker_id, "fence_attempt": attempt, "fence_runs": run_ids}
+
+
 def _renew(
     connection: Connection, worker_id: str, held: Sequence[tuple[int, int]], until: datetime
 ) -> list[Row[Any]]:
@@ -269,21 +282,12 @@ def _renew(
         alike[attempt].append(run_id)
     renewed: list[Row[Any]] = []
     for attempt, run_ids in alike.items():
-        fence = {"fence_worker": worker_id, "fence_attempt": attempt, "fence_runs": run_ids}
+        fence = _fence(worker_id, attempt, run_ids)
         renewed += _RENEW.rows(connection, fence | {"lease_until": until})
     return renewed
 
 
-_RENEW = Prepared(
-    runs.update()
-    .where(
-        OneOf(runs.c.id, "fence_runs"),
-        runs.c.worker_id == sa.bindparam("fence_worker"),
-        runs.c.attempt == sa.bindparam("fence_attempt"),
-        runs.c.status == IN_PROGRESS,
-    )
-    .returning(runs.c.id, runs.c.attempt, runs.c.cancel_requested_at)
-)
+_RENEW = Prepared(_FENCED.returning(runs.c.id, runs.c.attempt, runs.c.cancel_requested_at))
 
 
 def finish(
@@ -351,22 +355,13 @@ def _end(connection: Connection, ended: Sequence[tuple[Claim, Ending]]) -> set[t
         alike[it.worker_id, it.attempt, *ending.run.items()].append(it.run_id)
     won: set[tuple[int, int]] = set()
     for (worker_id, attempt, *values), run_ids in alike.items():
-        fence = {"fence_worker": worker_id, "fence_attempt": attempt, "fence_runs": run_ids}
+        fence = _fence(worker_id, attempt, run_ids)
         written = _END.rows(connection, fence | dict(values))
         won.update((run_id, attempt) for (run_id,) in written)
     return won
 
 
-_END = Prepared(
-    runs.update()
-    .where(
-        OneOf(runs.c.id, "fence_runs"),
-        runs.c.worker_id == sa.bindparam("fence_worker"),
-        runs.c.attempt == sa.bindparam("fence_attempt"),
-        runs.c.status == IN_PROGRESS,
-    )
-    .returning(runs.c.id)
-)
+_END = Prepared(_FENCED.returning(runs.c.id))
 
 
 def _ending(run: Row[Any], result: Result, now: datetime, rng: random.Random) -> Ending:

@@ -17,10 +17,7 @@ from jobkit.errors import Conflict, NotFound
 from jobkit.models import jobs, versions
 from jobkit.schedule import Schedule
 
-DEFINITION = (
-    "name",
-    "script_path",
-    "script_args",
+SCHEDULE = (
     "schedule_type",
     "interval_seconds",
     "schedule_time",
@@ -30,6 +27,12 @@ DEFINITION = (
     "anchor_at",
     "starts_at",
     "ends_at",
+)
+DEFINITION = (
+    "name",
+    "script_path",
+    "script_args",
+    *SCHEDULE,
     "queue",
     "priority",
     "timeout_seconds",
@@ -58,17 +61,6 @@ DEFINITION = (
     "keep_outputs",
     "keep_kernel_seconds",
     "is_active",
-)
-SCHEDULE = (
-    "schedule_type",
-    "interval_seconds",
-    "schedule_time",
-    "schedule_day",
-    "cron",
-    "timezone",
-    "anchor_at",
-    "starts_at",
-    "ends_at",
 )
 
 
