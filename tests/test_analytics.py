@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,11 @@ import sqlalchemy as sa
 from polars.testing import assert_frame_equal
 
 from jobkit import models
+from jobkit.analytics.hot import SEALED_ROWS
+from jobkit.analytics.hours import Tally
 from jobkit.analytics.log import Log
 from jobkit.analytics.report import Report
+from jobkit.analytics.shelf import Shelf
 from jobkit.kit import Kit
 from jobkit.testing import ManualClock
 from tests import figures
@@ -260,3 +263,72 @@ def test_roll_ups_count_what_the_rows_count(kit: Kit, tmp_path: Path) -> None:
     assert used() > 0
     for before, now in zip(wanted, counted(), strict=True):
         assert_frame_equal(now, before, check_row_order=False)
+
+
+def test_busy_time_and_peaks_are_those_of_rows_wherever_these_are(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(kit, attempts=900)
+    worker = kit.workers()[0].worker_id
+    borders = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3)]
+    across = [(at - timedelta(hours=3), at + timedelta(hours=2)) for at in borders]
+    across += [(at, at + timedelta(hours=1)) for at in borders]  # beside, and exactly an hour
+    write_attempts(kit, worker, across)
+    windows = [None, (NOW - timedelta(days=75, minutes=17), NOW - timedelta(minutes=3)), "40d"]
+    zones = ("UTC", "America/New_York", "Asia/Kolkata")
+
+    def measured() -> list[Any]:
+        logs = [kit.log(window, tz=zone) for window in windows for zone in zones]
+        return [
+            frame
+            for log in logs
+            for every in ("1h", "1d")
+            for frame in (
+                log.utilisation(every).df,
+                log.utilisation(every, by="worker").df,
+                log.concurrency(every).df,
+            )
+        ]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Shelf, "tally", lambda *_: None)
+        wanted = measured()
+
+    def compare() -> None:
+        for sealed in (0, SEALED_ROWS):  # the last part is rolled up, or counted from its rows
+            monkeypatch.setattr("jobkit.analytics.hours.SEALED_ROWS", sealed)
+            for rows, rolled in zip(wanted, measured(), strict=True):
+                assert_frame_equal(rolled, rows, check_row_order=False, check_exact=True)
+
+    def tally() -> Tally | None:
+        log = kit.log(None)
+        return log.shelf.tally(log.snapshot, log.sources)
+
+    compare()
+    for days in (50, 45, 10, 0):  # several parts a month
+        kit.archive.run(NOW - timedelta(days=days), str(tmp_path / "archive"))
+        assert tally() is not None
+        compare()
+    kit.archive.restore(kit.archive.months()[1].month)
+    compare()
+
+
+def write_attempts(kit: Kit, worker: str, spans: list[tuple[datetime, datetime]]) -> None:
+    """Add finished runs of the first job that were executed in these spans."""
+    with kit.database.write() as connection:
+        first = connection.scalar(sa.select(sa.func.max(models.runs.c.id))) + 1
+        job, version = connection.execute(
+            sa.select(models.jobs.c.id, models.jobs.c.version).limit(1)
+        ).one()
+        common = {"job_id": job, "worker_id": worker, "attempt": 1}
+        connection.execute(models.runs.insert(), [
+            {**common, "id": first + n, "status": "COMPLETED", "trigger": "manual",
+             "queue": "default", "priority": 0, "created_at": s, "available_at": s,
+             "claimed_at": s, "completed_at": e, "job_version": version}
+            for n, (s, e) in enumerate(spans)
+        ])  # fmt: skip
+        connection.execute(models.attempts.insert(), [
+            {**common, "dispatch_id": first + n, "status": "SUCCESS", "run_time": s,
+             "queued_at": s, "claimed_at": s, "started_at": s, "finished_at": e}
+            for n, (s, e) in enumerate(spans)
+        ])  # fmt: skip

@@ -30,8 +30,8 @@ SQL_ROWS = 100_000
 SQL_SECONDS = 30.0
 
 Relation = Callable[["Log"], pl.DataFrame]
-Quick = tuple[str, Callable[[str], str]]
-"""A kind of roll-ups, and what makes SQL of the relation that holds them."""
+Quick = Callable[[], pl.DataFrame | None]
+"""What answers from roll-ups; None where there are none."""
 
 
 def _slots(log: Log) -> pl.DataFrame:
@@ -106,7 +106,7 @@ class Log:
 
     def frame(self, sql: str) -> pl.DataFrame:
         """Answer a statement of jobkit's own over the views; instants in the window's zone."""
-        return self._in_zone(self._rows(sql, views.joins_in(sql)))
+        return self._in_zone(self.rows(sql, views.joins_in(sql)))
 
     def report(
         self,
@@ -122,13 +122,13 @@ class Log:
 
         `call`: how it is asked for, like `throughput(every="1h")`; `shape`: what is still done to
         the rows; `joins`: which of `job`, `queue` and `trigger` it reads of `attempts` or `runs`.
-        `quick`: how roll-ups of the archive give the same rows, where there are any.
+        `quick`: how roll-ups give the same rows, where there are any.
         """
         rows_read, began = self._rows_read(sql), time.perf_counter()
         wanted = views.JOINED.intersection(name for name in joins if name)
-        found = None if quick is None else self._rolled(*quick)
+        found = None if quick is None else quick()
         if found is None:
-            found = self._rows(sql, wanted)
+            found = self.rows(sql, wanted)
         df = self._in_zone(found if shape is None else shape(found))
         return Report(
             name=name,
@@ -324,19 +324,23 @@ class Log:
         for name in set(DERIVED) & names:
             cursor.register(name, Stream(DERIVED[name](self)))
 
-    def _rolled(self, kind: str, sql: Callable[[str], str]) -> pl.DataFrame | None:
-        """Answer from a kind of roll-ups and the rows that none stands for; None without any."""
+    def rolled(self, kind: str, sql: Callable[[str], str]) -> pl.DataFrame | None:
+        """Answer from a kind of roll-ups and the rows that none stands for; None without any.
+
+        `sql`: what makes a statement of the relation that holds the roll-ups.
+        """
         left, files = self.shelf.rolled(kind, self.snapshot, self.sources, self.window)
         if not files:
             return None
-        return self._rows(sql(f"read_parquet({views.listed(files)})"), sources=left)
+        return self.rows(sql(f"read_parquet({views.listed(files)})"), sources=left)
 
-    def _rows(
+    def rows(
         self,
         sql: str,
         joins: frozenset[str] = frozenset(),
         sources: Sources | None = None,
     ) -> pl.DataFrame:
+        """Answer a statement of jobkit's own over the views; instants are in UTC."""
         sources = sources or self.sources
         with self.shelf.cursor() as cursor:
             self._derive(cursor, views.tables_in(sql))

@@ -53,9 +53,14 @@ GROUP BY unit"""
 """For each unit: the most attempts at one instant; one that ends makes room before one begins."""
 
 
+def pieces_of(attempts: str, where: str = "TRUE") -> str:
+    """Return WITH clauses for the time of attempts, a relation, cut at hours; `where` of pieces."""
+    spans, cut = SPANS.replace("{attempts}", attempts), PIECES.replace("{unit}", str(HOUR_US))
+    return f"WITH spans AS ({spans}), pieces AS (SELECT * FROM ({cut}) WHERE {where})"  # noqa: S608
+
+
 def _over_pieces(question: str) -> str:
-    pieces = PIECES.replace("{unit}", str(HOUR_US))
-    return f"WITH spans AS ({SPANS}), pieces AS ({pieces}) {question}"
+    return f"{pieces_of('{attempts}')} {question}"
 
 
 ROLLUPS = {

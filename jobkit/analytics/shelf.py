@@ -15,6 +15,7 @@ import duckdb
 import polars as pl
 
 from jobkit.analytics.hot import Folder, State, earliest
+from jobkit.analytics.hours import Hours, Tally
 from jobkit.analytics.objects import Objects
 from jobkit.analytics.objects import longest as longest_of
 from jobkit.analytics.shapes import ATTEMPTS, RUNS
@@ -58,6 +59,7 @@ class Shelf:
         self._lock = threading.Lock()
         self._last: Snapshot | None = None
         self._folder: Folder | None = None
+        self._hours: Hours | None = None
         self._engine: Any = None
 
     def look(self, now: datetime) -> Snapshot:
@@ -176,6 +178,15 @@ class Shelf:
                 files.append(str(path))
         left = tuple(file for file in sources.runs if file not in replaced)
         return replace(sources, runs=left), tuple(files)
+
+    def tally(self, snapshot: Snapshot, sources: Sources) -> Tally | None:
+        """Return what the attempts of the sources' files add up to, hour by hour."""
+        assert self._folder is not None  # a snapshot was taken
+        folder, parts = self._folder, snapshot.state.parts
+        last = (parts[-1], str(folder.attempts_file(parts[-1]))) if parts else None
+        if self._hours is None:
+            self._hours = Hours(folder.path, self.objects, self.cursor)
+        return self._hours.tally(sources.attempts[1:], snapshot.archived, last, sources.longest)
 
     # The engine
 

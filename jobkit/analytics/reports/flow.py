@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -11,12 +12,11 @@ from jobkit.analytics.buckets import DAY_US, Buckets
 from jobkit.analytics.charts import Chart, bars, line, stacked
 from jobkit.analytics.report import Report
 from jobkit.analytics.reports.grouping import HOUR_US, Grouping, arguments
-from jobkit.analytics.rollups import BUSY, PEAKS, PIECES
-from jobkit.analytics.window import literal, micros
+from jobkit.analytics.reports.hourly import Bounds, Parts, from_rollups, from_rows
 from jobkit.errors import BadInput
 
 if TYPE_CHECKING:
-    from jobkit.analytics.log import Log, Quick
+    from jobkit.analytics.log import Log
 
 ENDED = ("completed", "failed", "cancelled", "not_run")
 QUARTER_US = HOUR_US // 4
@@ -37,12 +37,14 @@ def throughput(log: Log, every: str | None, by: str | None) -> Report:
         f"throughput({arguments(every=every, by=by)})",
         lambda df: _throughput_chart(df, every, by, log.window.zone),
         grouping.filled(("ended", *ENDED)),
-        quick=_quick(log, grouping, every, by),
+        quick=lambda: _from_rollups(log, grouping, every, by),
     )
 
 
-def _quick(log: Log, grouping: Grouping, every: str | None, by: str | None) -> Quick | None:
-    """Return how throughput is summed from roll-ups; None where their hours are too coarse."""
+def _from_rollups(
+    log: Log, grouping: Grouping, every: str | None, by: str | None
+) -> pl.DataFrame | None:
+    """Sum throughput from roll-ups; None without any, or where their hours are too coarse."""
     hours = grouping.buckets or (Buckets("days", DAY_US, log.span) if by == "hour" else None)
     if hours is not None and unit_of(hours) != HOUR_US:
         return None
@@ -68,7 +70,7 @@ def _quick(log: Log, grouping: Grouping, every: str | None, by: str | None) -> Q
         FROM {summed.source(f"({counted})")} {summed.clause}"""  # noqa: S608
         return summed.named(inner, "ended, " + ", ".join(ENDED))
 
-    return kind, sql
+    return log.rolled(kind, sql)
 
 
 def _throughput_chart(df: pl.DataFrame, every: str | None, by: str | None, zone: str) -> Chart:
@@ -92,38 +94,23 @@ def unit_of(buckets: Buckets) -> int:
     return buckets.size if buckets.is_plain else math.gcd(buckets.size, QUARTER_US)
 
 
-def pieces(log: Log, unit: int) -> str:
-    """Return WITH clauses for when slots of workers were taken, cut at the borders of units.
-
-    Attempts from claim to end, and those that still run up to now, as far as the window goes.
-    """
-    low, high = micros(log.span.start or log.span.end), micros(min(log.window.end, log.as_of))
-    spans = f"""SELECT worker_id, greatest(s, {low}) AS s, least(greatest(s, e), {high}) AS e FROM (
-        SELECT worker AS worker_id, epoch_us(claimed_at) AS s,
-            epoch_us(coalesce(finished_at, started_at, claimed_at)) AS e
-        FROM attempts
-        UNION ALL
-        SELECT worker, epoch_us(claimed_at), {high} FROM runs
-        WHERE status = 'IN_PROGRESS' AND claimed_at < {literal(log.window.end)}
-    ) WHERE (greatest(s, e) > {low} OR s >= {low}) AND s < {high}"""  # noqa: S608
-    return f"WITH spans AS ({spans}), pieces AS ({PIECES.replace('{unit}', str(unit))})"
-
-
 def utilisation(log: Log, every: str, by: str | None) -> Report:
     """Measure how much of workers' time and slots attempts took."""
     grouping = Grouping(log, "unit", every, None)
     assert grouping.buckets is not None  # every is given
-    buckets = grouping.buckets
+    buckets, unit = grouping.buckets, unit_of(grouping.buckets)
     worker = "worker, " if by == "worker" else ""
-    inner = f"""SELECT {grouping.columns}worker_id AS worker, sum(busy_us) AS busy_us,
-        sum(work_us) AS work_us FROM ({BUSY}) GROUP BY 1, 2"""  # noqa: S608
-    sql = f"""{pieces(log, unit_of(buckets))}
-    SELECT make_timestamp(bucket) AS bucket, {worker}count(*) AS workers,
-        sum(coalesce(w.slots, 1))::BIGINT AS slots, sum(busy_us)::BIGINT / 1e6 AS busy_seconds,
-        sum(work_us)::BIGINT / 1e6 AS work_seconds
-    FROM ({inner}) q LEFT JOIN workers w USING (worker)
-    GROUP BY bucket{", worker" if worker else ""} ORDER BY ALL"""  # noqa: S608
     _check_worker(by)
+
+    def sql(parts: Parts) -> str:
+        inner = f"""SELECT {grouping.columns}worker_id AS worker, sum(busy_us) AS busy_us,
+            sum(work_us) AS work_us FROM ({parts.busy}) GROUP BY 1, 2"""  # noqa: S608
+        return f"""{parts.clauses}
+        SELECT make_timestamp(bucket) AS bucket, {worker}count(*) AS workers,
+            sum(coalesce(w.slots, 1))::BIGINT AS slots,
+            sum(busy_us)::BIGINT / 1e6 AS busy_seconds, sum(work_us)::BIGINT / 1e6 AS work_seconds
+        FROM ({inner}) q LEFT JOIN workers w USING (worker)
+        GROUP BY bucket{", worker" if worker else ""} ORDER BY ALL"""  # noqa: S608
 
     def shaped(df: pl.DataFrame) -> pl.DataFrame:
         filled = grouping.filled(("workers", "slots", "busy_seconds", "work_seconds"))
@@ -137,11 +124,17 @@ def utilisation(log: Log, every: str, by: str | None) -> Report:
 
     return log.report(
         "utilisation",
-        sql,
+        sql(from_rows(log, unit)),
         f"utilisation({arguments(every=every, by=by)})",
         lambda df: _utilisation_chart(df, log.window.zone),
         shaped,
+        quick=lambda: _hourly(log, unit, sql),
     )
+
+
+def _hourly(log: Log, unit: int, sql: Callable[[Parts], str]) -> pl.DataFrame | None:
+    parts = from_rollups(log, unit)
+    return None if parts is None else log.rows(sql(parts))
 
 
 def _check_worker(by: str | None) -> None:
@@ -166,12 +159,12 @@ def _utilisation_chart(df: pl.DataFrame, zone: str) -> Chart:
 def _seconds(log: Log, buckets: Buckets) -> pl.DataFrame:
     """Return how much of each bucket lies in the window and in the past."""
     edges = pl.Series(buckets.edges_us(), dtype=pl.Int64)
-    low, high = micros(log.span.start or log.span.end), micros(min(log.window.end, log.as_of))
+    at = Bounds.of(log)
     starts, ends = edges.head(-1), edges.slice(1)
     return pl.DataFrame(
         {
             "bucket": starts.cast(pl.Datetime("us")),
-            "seconds": (ends.clip(upper_bound=high) - starts.clip(lower_bound=low)) / 1e6,
+            "seconds": (ends.clip(upper_bound=at.high) - starts.clip(lower_bound=at.low)) / 1e6,
         }
     )
 
@@ -180,13 +173,14 @@ def concurrency(log: Log, every: str) -> Report:
     """Count how many attempts ran at once: the most, exactly, and on average."""
     grouping = Grouping(log, "unit", every, None)
     assert grouping.buckets is not None  # every is given
-    buckets = grouping.buckets
-    sql = f"""{pieces(log, unit_of(buckets))},
-    peaks AS ({PEAKS}), work AS (SELECT unit, sum(e - s) AS work_us FROM pieces GROUP BY unit)
-    SELECT make_timestamp(bucket) AS bucket, max(peak)::BIGINT AS peak,
-        sum(work_us)::BIGINT / 1e6 AS work_seconds
-    FROM (SELECT {grouping.columns}peak, work_us FROM peaks JOIN work USING (unit))
-    GROUP BY bucket ORDER BY bucket"""  # noqa: S608
+    buckets, unit = grouping.buckets, unit_of(grouping.buckets)
+
+    def sql(parts: Parts) -> str:
+        return f"""{parts.clauses}, peaks AS ({parts.peaks}), work AS ({parts.work})
+        SELECT make_timestamp(bucket) AS bucket, max(peak)::BIGINT AS peak,
+            sum(work_us)::BIGINT / 1e6 AS work_seconds
+        FROM (SELECT {grouping.columns}peak, work_us FROM peaks JOIN work USING (unit))
+        GROUP BY bucket ORDER BY bucket"""  # noqa: S608
 
     def shaped(df: pl.DataFrame) -> pl.DataFrame:
         full = grouping.filled(("peak", "work_seconds"))(df)
@@ -196,7 +190,7 @@ def concurrency(log: Log, every: str) -> Report:
 
     return log.report(
         "concurrency",
-        sql,
+        sql(from_rows(log, unit)),
         f"concurrency({arguments(every=every)})",
         lambda df: line(
             "Attempts at once",
@@ -205,4 +199,5 @@ def concurrency(log: Log, every: str) -> Report:
             zone=log.window.zone,
         ),
         shaped,
+        quick=lambda: _hourly(log, unit, sql),
     )

@@ -1,0 +1,193 @@
+"""Hours of workers: what the attempts of files that never change add up to, kept on this machine.
+
+Time in attempts and the most at once cannot be summed over files: attempts of two may overlap in an
+hour. So each file has its roll-ups; they count as they are for hours that only one file knows, and
+hours that several know are counted from rows, once for each set of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from jobkit.analytics.hot import SEALED_ROWS, Part
+from jobkit.analytics.objects import Objects
+from jobkit.analytics.rollups import BUSY, HOUR_US, PEAKS, ROLLUPS, pieces_of
+from jobkit.analytics.window import EPOCH, literal
+
+KINDS = {"busy": BUSY, "peaks": PEAKS}
+MOST_RANGES = 48
+"""Of claims; more of them cost more than the rows between them."""
+MOST_LOOSE = 200
+MARGIN = timedelta(hours=1)
+"""How much longer than the longest attempt that ended one may be that has only begun."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Where roll-ups of hours are, and of which hours there are rows besides."""
+
+    busy: str
+    peaks: str
+    loose: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Rolled:
+    """A file of attempts and its roll-ups."""
+
+    attempts: str
+    busy: str
+    peaks: str
+
+
+class Hours:
+    """The roll-ups by hour of one database; threads and processes may share the folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        objects: Objects,
+        cursor: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._folder = folder
+        self._objects = objects
+        self._cursor = cursor
+        self._units: dict[str, frozenset[int]] = {}
+
+    def tally(
+        self,
+        files: Sequence[str],
+        archived: Sequence[Any],
+        last: tuple[Part, str] | None,
+        longest: timedelta,
+    ) -> Tally | None:
+        """Return what the hours of these files of attempts add up to; None without any.
+
+        `last`: the part to which rows are still added, and its file; while it is small its hours
+        are counted from rows, so that nothing is put together anew whenever a run has ended.
+        """
+        rolled = self._rolled(files, archived)
+        loose: frozenset[int] = frozenset()
+        if last is not None and last[1] in rolled and last[0].runs < SEALED_ROWS:
+            units = self._units_of(rolled[last[1]])
+            if len(units) <= MOST_LOOSE:
+                loose = units
+                del rolled[last[1]]
+        if not rolled:
+            return None
+        named = "\n".join(sorted(rolled))
+        key = hashlib.sha256(named.encode()).hexdigest()[:24]
+        busy, peaks = (self._folder / f"{kind}-of-{key}.parquet" for kind in KINDS)
+        if not (_is_there(busy) and _is_there(peaks)):
+            self._merge(list(rolled.values()), {"busy": busy, "peaks": peaks}, longest)
+        return Tally(str(busy), str(peaks), loose)
+
+    def _rolled(self, files: Sequence[str], archived: Sequence[Any]) -> dict[str, Rolled]:
+        """Return the files with their roll-ups: of the archive, or made here."""
+        parts = {str(self._objects.path(row)): row.part for row in archived}
+        listed = {(row.part, row.kind): row for row in archived if row.kind in KINDS}
+        found = {}
+        for file in files:
+            there = [listed.get((parts.get(file), kind)) for kind in KINDS]
+            paths = [None if row is None else self._objects.fetch(row) for row in there]
+            made = [path or self._made(kind, file) for kind, path in zip(KINDS, paths, strict=True)]
+            found[file] = Rolled(file, *map(str, made))
+        return found
+
+    def _made(self, kind: str, file: str) -> Path:
+        path = self._folder / f"{kind}-{Path(file).name}"
+        if not _is_there(path):
+            self._write(path, ROLLUPS[kind].format(attempts=_parquet([file])))
+        return path
+
+    def _units_of(self, rolled: Rolled) -> frozenset[int]:
+        if rolled.peaks not in self._units:
+            self._units[rolled.peaks] = frozenset(pl.read_parquet(rolled.peaks).get_column("unit"))
+        return self._units[rolled.peaks]
+
+    def _merge(self, rolled: Sequence[Rolled], into: dict[str, Path], longest: timedelta) -> None:
+        """Put roll-ups together; hours that several files know are counted from their rows."""
+        units = pl.concat(
+            [pl.scan_parquet(each.peaks).select(pl.col("unit").unique()) for each in rolled]
+        )
+        shared = units.group_by("unit").len().filter(pl.col("len") > 1).collect()
+        hours = shared.get_column("unit").sort().to_list()
+        rows = _parquet([each.attempts for each in rolled])
+        touched = f"(SELECT * FROM {rows} WHERE {claimed_for(hours, longest)})"  # noqa: S608
+        within = among(hours)
+        for kind, path in into.items():
+            files = _parquet([getattr(each, kind) for each in rolled])
+            counted = f"{pieces_of(touched, within)} {KINDS[kind]}"
+            question = f"SELECT * FROM {files} WHERE NOT ({within})"  # noqa: S608
+            if hours:
+                question += f" UNION ALL SELECT * FROM ({counted})"  # noqa: S608
+            self._write(path, f"{question} ORDER BY unit")
+
+    def _write(self, path: Path, question: str) -> None:
+        half = path.with_name(f"half-{secrets.token_hex(8)}-{path.name}")
+        try:
+            with self._cursor() as cursor:
+                target = str(half).replace("'", "''")
+                cursor.execute(f"COPY ({question}) TO '{target}' (FORMAT parquet)")
+            half.replace(path)
+        finally:
+            half.unlink(missing_ok=True)
+
+
+def among(units: Iterable[int]) -> str:
+    """Return SQL that says whether a row is of one of these units."""
+    listed = ", ".join(map(str, units))
+    return f"unit IN ({listed})" if listed else "FALSE"
+
+
+def claimed_for(units: Sequence[int], longest: timedelta) -> str:
+    """Return SQL that says whether an attempt may have run in one of these hours, by its claim.
+
+    `units`: sorted. Ranges of instants, so that most of a sorted file need not be read.
+    """
+    before = (longest + MARGIN) // timedelta(microseconds=1)
+    gap = HOUR_US
+    while len(ranges := _ranges(units, before, gap)) > MOST_RANGES:
+        gap *= 2
+    said = [
+        f"claimed_at >= {_instant(low)} AND claimed_at < {_instant(high)}" for low, high in ranges
+    ]
+    return " OR ".join(f"({each})" for each in said) or "FALSE"
+
+
+def _ranges(units: Sequence[int], before: int, gap: int) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for unit in units:
+        low, high = unit - before, unit + HOUR_US
+        if found and low <= found[-1][1] + gap:
+            low = found.pop()[0]
+        found.append((low, high))
+    return found
+
+
+def _instant(us: int) -> str:
+    return literal(EPOCH + timedelta(microseconds=us))
+
+
+def _parquet(files: Iterable[str]) -> str:
+    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+    return f"read_parquet([{listed}], union_by_name = true)"
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file is there; it is marked as used, so that nobody sweeps it."""
+    try:
+        os.utime(path)
+    except OSError:
+        return False
+    return True
