@@ -93,6 +93,18 @@ def test_sizes_are_said_in_decimal_units(count: int, words: str) -> None:
     assert text.size(count) == words
 
 
+def test_pairs_are_read_and_what_is_none_is_named() -> None:
+    assert text.parse_pairs("--param", ["day=2026-03-01", "sum=a=b", "empty="]) == {
+        "day": "2026-03-01",
+        "sum": "a=b",
+        "empty": "",
+    }
+    assert text.parse_pairs("--env", None) == {}
+    for wrong in ("day", "=1", ""):
+        with pytest.raises(BadInput, match=f"--env '{wrong}' is no pair. Write it like"):
+            text.parse_pairs("--env", ["a=b", wrong])
+
+
 @given(st.text(alphabet=st.characters(exclude_categories=[])))
 def test_clean_text_is_what_postgresql_takes(anything: str) -> None:
     cleaned = text.clean(anything)
