@@ -21,6 +21,8 @@ from jobkit.analytics.shapes import ATTEMPTS, JOBS, MARKED_RUNS, RUNS, WORKERS, 
 from jobkit.states import FINAL
 from jobkit.store import manifest, snapshots
 
+Rows = Sequence[Sequence[Any]]
+_ID = list(RUNS).index("id")
 SKEW = timedelta(days=1)
 """How far an attempt's own instants may lie before its run was made."""
 
@@ -80,7 +82,6 @@ class Look:
             return replace(last, as_of=now, state=replace(known, since=until))
         if _is_another(known, again, archived, until):
             known, again = State(), []
-            groups.close()
             groups = snapshots.runs_since(self._connection, None)
             new = next(groups, [])
         covered = self._covered(archived)
@@ -208,8 +209,8 @@ class Look:
 
 
 def _groups(
-    known: State, again: Sequence[Row[Any]], new: Sequence[Row[Any]], more: Iterable[list[Row[Any]]]
-) -> Iterator[Sequence[Row[Any]]]:
+    known: State, again: Sequence[Row[Any]], new: Rows, more: Iterable[Rows]
+) -> Iterator[Rows]:
     """Yield the runs that are asked for again, and then those that are new."""
     witness = known.witness[0] if known.witness else None
     asked = [row for row in again if row.id != witness or row.id in known.open_ids]
@@ -217,7 +218,7 @@ def _groups(
         yield asked
     ids = {row.id for row in asked}
     for group in chain([new], more):
-        yield [row for row in group if row.id not in ids] if ids else group
+        yield [row for row in group if row[_ID] not in ids] if ids else group
 
 
 def _is_another(

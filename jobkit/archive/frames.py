@@ -23,7 +23,8 @@ CHUNK = ("seq", "at", "stream", "text")
 OF_ATTEMPT = ("dispatch_id", "attempt")
 MOST_OUTPUT = 16 << 20
 """Bytes of output that are held at once, unless one attempt has more."""
-_AS_WRITTEN = "%Y-%m-%d %H:%M:%S%.6f"
+_AS_WRITTEN = "%Y-%m-%d %H:%M:%S.%6f"
+"""As fixed as this, polars reads it several times faster."""
 
 
 def frame(columns: Sequence[sa.Column[Any]], rows: Rows) -> Any:

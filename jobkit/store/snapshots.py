@@ -7,14 +7,15 @@ one writes at a time: a reader that has seen everything below a mark asks only f
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from jobkit.db import OneOf, horizon
+from jobkit.db import OneOf, Prepared, horizon
 from jobkit.models import attempts, history_marks, jobs, runs, versions, workers
 
 CHUNK = 20_000
@@ -48,8 +49,10 @@ def _raw(table: sa.Table, names: Sequence[str]) -> list[Any]:
 
 _JOBS = sa.select(*_raw(jobs, JOB_COLUMNS)).order_by(jobs.c.id)
 _WORKERS = sa.select(*_raw(workers, WORKER_COLUMNS)).order_by(workers.c.worker_id)
-_ATTEMPTS = sa.select(*_raw(attempts, ATTEMPT_COLUMNS)).where(
-    OneOf(attempts.c.dispatch_id, "ids"), attempts.c.claimed_at >= sa.bindparam("since")
+_ATTEMPTS = Prepared(
+    sa.select(*_raw(attempts, ATTEMPT_COLUMNS)).where(
+        OneOf(attempts.c.dispatch_id, "ids"), attempts.c.claimed_at >= sa.bindparam("since")
+    )
 )
 _LOOSE_ATTEMPTS = sa.select(*_raw(attempts, ATTEMPT_COLUMNS)).where(
     attempts.c.dispatch_id.is_(None)
@@ -90,19 +93,20 @@ def settled(connection: Connection) -> int:
     return horizon(connection)
 
 
-def runs_since(connection: Connection, mark: int | None) -> Generator[list[Row[Any]], None, None]:
+def runs_since(connection: Connection, mark: int | None) -> Iterator[list[tuple[Any, ...]]]:
     """Yield the runs that became visible at a mark or later, of no mark all, in groups.
 
     Their columns are `RUN_COLUMNS` and, last, whether they have a mark and which.
     """
     born = _mark(connection)
+    asked = _marked(born, mark is not None)
+    return asked.batches(connection, CHUNK, {} if mark is None else {"since": mark})
+
+
+@cache
+def _marked(born: sa.ColumnElement[Any], has_start: bool) -> Prepared:
     statement: Any = sa.select(*_raw(runs, RUN_COLUMNS), born.label("mark"))
-    if mark is not None:
-        statement = statement.where(born >= mark)
-    streamed = statement.execution_options(yield_per=CHUNK)
-    with connection.execute(streamed) as result:
-        for group in result.partitions():
-            yield list(group)
+    return Prepared(statement.where(born >= sa.bindparam("since")) if has_start else statement)
 
 
 def runs_of(connection: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
@@ -116,9 +120,10 @@ def runs_of(connection: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
 
 def attempts_of(
     connection: Connection, run_ids: Sequence[int], since: datetime
-) -> Sequence[Row[Any]]:
+) -> list[tuple[Any, ...]]:
     """Return the attempts of runs, none of which was made before `since`: `ATTEMPT_COLUMNS`."""
-    return connection.execute(_ATTEMPTS, {"ids": list(run_ids), "since": since}).all()
+    of = {"ids": list(run_ids), "since": since}
+    return [row for rows in _ATTEMPTS.batches(connection, CHUNK, of) for row in rows]
 
 
 def loose_attempts(connection: Connection) -> Sequence[Row[Any]]:
