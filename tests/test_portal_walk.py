@@ -327,6 +327,7 @@ def test_all_of_a_walk_is_done_with_the_keyboard(
     press(page, "Run again")
     expect(button(page, "Cancel")).to_be_visible()
     press(page, "Cancel")
+    expect(button(page, "Run again")).to_be_visible(timeout=SOON)
     press(page, "Runs")
     expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
     tab_to(page, lambda: page.evaluate("document.activeElement.type") == "checkbox")
