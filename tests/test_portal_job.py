@@ -47,9 +47,8 @@ def test_a_job_shows_ten_slots_and_what_the_clocks_do_to_them(
     document = body(client, "/jobs/sales")
     said = section(document, "slots")
     assert document.count('data-key="slot-') == 10
-    moved = "2026-03-29 03:00:00 CEST 2026-03-29 01:00:00 UTC"
+    moved = "2026-03-29 03:00:00 CEST clocks change moved, as 02:30 does not exist that day"
     assert moved in said
-    assert "clocks change moved, as 02:30 does not exist that day" in said
 
 
 def test_a_job_without_a_schedule_or_a_run_says_what_to_do(
