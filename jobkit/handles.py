@@ -20,6 +20,7 @@ __all__ = [
     "Job",
     "Output",
     "Run",
+    "Slot",
     "Stats",
     "Version",
     "Worker",
@@ -140,6 +141,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """A slot that is to come."""
+
+    at: datetime
+    note: str
+    """What a change of the clocks does to it: moved, repeated; empty for nearly all."""
+
+
+@dataclass(frozen=True)
 class Version:
     """One state of a job's definition: who made it, when, from where, and what was before."""
 
@@ -160,6 +170,15 @@ class Version:
             for name, value in self.definition.items()
             if self.before is not None and before.get(name) != value
         }
+
+    @property
+    def source_diff(self) -> str:
+        """How the text that the job carries differs from the version before, as a unified diff."""
+        before, after = (self.before or {}).get("source"), self.definition.get("source")
+        if self.before is None or before == after:
+            return ""
+        old, new = (before or "").splitlines(), (after or "").splitlines()
+        return "\n".join(unified_diff(old, new, "before", "after", lineterm=""))
 
     def __repr__(self) -> str:
         return (

@@ -19,6 +19,8 @@ blueprint = Blueprint("jobs", __name__)
 
 FILTERS = ("text", "tag", "queue", "state")
 MOST_LISTED = 50
+SLOTS = 10
+MOST_VERSIONS = 10
 
 
 def _kit() -> jobkit.Kit:
@@ -100,8 +102,10 @@ def _page(
         shown=shown,
         wrong=wrong or {},
         runs=job.runs(30),
-        slots=job.next(5) if job.is_active else [],
+        slots=_kit().jobs.slots(name, SLOTS) if job.is_active else [],
+        chart=_kit().board.durations(job),
         versions=job.versions(),
+        most_versions=MOST_VERSIONS,
         usual=job.expectation(),
         run_command=shlex.join(["jobkit", "run", job.name]),
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from cronsim import CronSim
 
-from jobkit.schedule import Schedule
+from jobkit.schedule import Schedule, clocks
 from tests.test_schedule import slots, utc
 
 # Half an hour on Lord Howe, at midnight in Cairo and Santiago, never in Kolkata.
@@ -154,3 +155,60 @@ def test_intervals_do_not_know_the_clocks_of_people() -> None:
         "interval", "Europe/London", interval_seconds=3600, anchor=utc("2026-01-01")
     )
     assert len(list(schedule.slots(utc("2026-03-29"), utc("2026-03-30")))) == 24
+
+
+FORWARD = "the clocks go forward from 02:00 to 03:00"
+BACK = "the clocks go back from 03:00 to 02:00"
+
+
+@pytest.mark.parametrize(
+    ("timing", "after", "said"),
+    [
+        (
+            {"type": "daily", "time": "02:30"}, "2026-03-28T00:00",
+            ["", f"moved, as 02:30 does not exist that day: {FORWARD}", ""],
+        ),
+        ({"type": "daily", "time": "06:30"}, "2026-03-28T12:00", [f"{FORWARD} before it", "", ""]),
+        (
+            {"type": "hourly", "time": "30"}, "2026-03-29T00:00",
+            ["", f"before it, 02:30 does not exist that day: {FORWARD}", ""],
+        ),
+        (
+            {"type": "cron", "cron": "*/10 * * * *"}, "2026-03-29T00:45",
+            ["", f"before it, 02:00, 02:10, 02:20 and 3 more do not exist that day: {FORWARD}", ""],
+        ),
+        (
+            {"type": "daily", "time": "02:30"}, "2026-10-24T12:00",
+            ["once only, though 02:30 comes twice that day", f"{BACK} before it", ""],
+        ),
+        (
+            {"type": "hourly", "time": "30"}, "2026-10-25T00:00",
+            ["", f"repeated, as 02:30 comes twice that day: {BACK}", ""],
+        ),
+        ({"type": "interval", "interval_seconds": 86400}, "2026-03-28T12:00",
+         ["", f"{FORWARD} before it", ""]),
+        ({"type": "daily", "time": "02:30"}, "2026-05-01T00:00", ["", "", ""]),
+    ],
+)  # fmt: skip
+def test_what_a_change_of_the_clocks_does_to_a_slot_is_said(
+    timing: dict[str, Any], after: str, said: list[str]
+) -> None:
+    schedule = Schedule(timezone="Europe/Berlin", **timing)
+    start = datetime.fromisoformat(after).replace(tzinfo=UTC)
+    found = [schedule.next_after(start)]
+    while len(found) < 3:
+        found.append(schedule.next_after(found[-1]))
+    assert clocks.notes(schedule, start, found) == said
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_what_is_said_of_the_clocks_fits_the_slots_of_a_year(zone: str, expression: str) -> None:
+    schedule = Schedule(type="cron", cron=expression, timezone=zone)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    found = list(schedule.slots(start, start + timedelta(days=365)))[:20_000]
+    times = schedule.calendar().times
+    for slot, note in zip(found, clocks.notes(schedule, start, found), strict=True):
+        local = slot.astimezone(ZoneInfo(zone))
+        assert note.startswith("moved") == (local.time() not in times), note
+        assert note.startswith("repeated") == bool(local.fold), note

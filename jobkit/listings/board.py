@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from jobkit.analytics import charts
 from jobkit.errors import BadInput
 from jobkit.handles import Job
 from jobkit.states import RUN_STATUSES
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 STATES = ("active", "paused", *RUN_STATUSES)
 MARKS = 20
+MOST_DRAWN = 200
+DRAWN = {"COMPLETED": "completed", "FAILED": "failed", "TIMEOUT": "timed out"}
+"""Of which runs it is shown how long they took, and what they are called there."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,21 @@ class Board:
             rows = board.timeline(connection, since, limit)
             names = board.names_of(connection, (row.job_id for row in rows))
         return [_span(row, names[row.job_id]) for row in reversed(rows) if row.job_id in names]
+
+    def durations(self, job: Job) -> charts.Chart:
+        """Draw how long the last attempts of a job's newest 200 runs took."""
+        with self._kit.database.read() as connection:
+            rows = board.last_runs(connection, job.id, MOST_DRAWN)
+        found = [
+            charts.Point(
+                run.start, run.duration.total_seconds(), DRAWN[run.status], f"run {run.run_id}"
+            )
+            for run in (_span(row, job.name) for row in rows if row.claimed_at is not None)
+            if run.status in DRAWN and run.duration is not None
+        ]
+        found.sort(key=lambda point: point.at)
+        title = f"How long the last {len(found)} runs took"
+        return charts.points(title, found, list(DRAWN.values()), unit="seconds", zone=job.timezone)
 
 
 def _span(row: Any, job: str) -> Span:

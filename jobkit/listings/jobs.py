@@ -19,10 +19,11 @@ from jobkit.cards import Card
 from jobkit.errors import BadInput, CannotStart, Conflict, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
 from jobkit.expectation import Expectation
-from jobkit.handles import Backfill, Job, Run, Version, job_of, run_of, version_of
+from jobkit.handles import Backfill, Job, Run, Slot, Version, job_of, run_of, version_of
 from jobkit.listings import author, deployment
 from jobkit.listings.deployment import Deployment
 from jobkit.listings.listing import Collection, Listing
+from jobkit.schedule import clocks
 from jobkit.store import definitions, history, paging, requests, successes
 from jobkit.store.definitions import schedule_of
 from jobkit.wakeups import notify
@@ -271,6 +272,15 @@ class Jobs(Collection):
         with self._kit.database.read() as connection:
             job = definitions.by_name(connection, name)
         return upcoming(schedule_of(job), self._kit.clock.now(), count)
+
+    def slots(self, name: str, count: int = 5) -> list[Slot]:
+        """Return the next slots, each with what a change of the clocks does to it."""
+        with self._kit.database.read() as connection:
+            schedule = schedule_of(definitions.by_name(connection, name))
+        now = self._kit.clock.now()
+        found = upcoming(schedule, now, count)
+        notes = clocks.notes(schedule, now, found)
+        return [Slot(at, note) for at, note in zip(found, notes, strict=True)]
 
     def submit(self, name: str, /, **params: Any) -> Run:
         """Make a manual run of a job, with these parameters over its own."""

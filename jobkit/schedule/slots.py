@@ -61,7 +61,7 @@ class Schedule:
             )
         if self.type == "once" and self.anchor is None:
             raise BadInput("A schedule for once names no instant.", "Give one in ISO 8601.")
-        self._calendar()
+        self.calendar()
         if self.starts_at and self.ends_at and self.starts_at > self.ends_at:
             raise BadInput(
                 f"The schedule starts at {self.starts_at} and ends before, at {self.ends_at}.",
@@ -78,7 +78,7 @@ class Schedule:
     def slots(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """Yield the slots in (after, until], oldest first."""
         after, until = self._clip(after, until)
-        calendar = self._calendar()
+        calendar = self.calendar()
         if calendar is not None:
             yield from takewhile(lambda slot: slot <= until, calendar.after(after))
             return
@@ -94,7 +94,7 @@ class Schedule:
         after, until = self._clip(after, until)
         if after >= until:
             return []
-        calendar = self._calendar()
+        calendar = self.calendar()
         if calendar is not None:
             return calendar.stamps(after, until)
         if self.type != "interval":
@@ -109,7 +109,7 @@ class Schedule:
         after, until = self._clip(after, until)
         if after >= until or count < 1:
             return []
-        calendar = self._calendar()
+        calendar = self.calendar()
         if calendar is not None:
             return list(islice(calendar.before(until, after), count))[::-1]
         if self.type != "interval":
@@ -123,7 +123,7 @@ class Schedule:
         after, until = self._clip(after, until)
         if after >= until:
             return 0
-        calendar = self._calendar()
+        calendar = self.calendar()
         if calendar is not None:
             return calendar.count(after, until)
         if self.type != "interval":
@@ -167,7 +167,7 @@ class Schedule:
                 return None
         if self.type == "once":
             return self.anchor if self.anchor is not None and self.anchor > after else None
-        calendar = self._calendar()
+        calendar = self.calendar()
         return None if calendar is None else next(calendar.after(after), None)
 
     def _interval_index(self, instant: datetime) -> int:
@@ -178,7 +178,8 @@ class Schedule:
         step = timedelta(seconds=self.interval_seconds or 1)
         return ((self.anchor or EPOCH) + index * step).astimezone(UTC)
 
-    def _calendar(self) -> Calendar | None:
+    def calendar(self) -> Calendar | None:
+        """Return the times of days that it consists of; None for one that follows no calendar."""
         if self.type == "cron":
             return crons.parse(self.cron or "", zone_of(self.timezone))
         if self.type not in ("hourly", "daily", "weekly", "monthly"):

@@ -6,6 +6,7 @@ Each function returns a `Chart`. Colours follow the reader's light or dark schem
 
 from jobkit.analytics.charts.categories import bars, cells
 from jobkit.analytics.charts.chart import Chart
+from jobkit.analytics.charts.points import Point, points
 from jobkit.analytics.charts.series import histogram, line, stacked
 
-__all__ = ["Chart", "bars", "cells", "histogram", "line", "stacked"]
+__all__ = ["Chart", "Point", "bars", "cells", "histogram", "line", "points", "stacked"]

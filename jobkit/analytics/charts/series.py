@@ -38,7 +38,7 @@ def line(
 
     `unit`: `seconds`, `share` or `bytes` for how the axis is written.
     """
-    plot = _Plot(x, _top(series.values()), unit, zone)
+    plot = Plot(x, _top(series.values()), unit, zone)
     parts = plot.axes()
     for number, values in enumerate(series.values()):
         dash = f' stroke-dasharray="{DASHES[number]}"' if number in DASHES else ""
@@ -63,7 +63,7 @@ def stacked(
     for values in series.values():
         below = sums[-1] if sums else [0.0] * len(x)
         sums.append([low + (value or 0.0) for low, value in zip(below, values, strict=True)])
-    plot = _Plot(x, _top(sums), unit, zone)
+    plot = Plot(x, _top(sums), unit, zone)
     areas = [
         f'<path d="{plot.steps(values)}" fill="{colour(number)}"/>'
         for number, values in reversed(list(enumerate(sums)))
@@ -97,7 +97,7 @@ def histogram(
     )
 
 
-class _Plot:
+class Plot:
     """Places of instants and values on the drawing."""
 
     def __init__(self, x: Sequence[datetime], top: float, unit: str, zone: str) -> None:
@@ -109,21 +109,24 @@ class _Plot:
         self.height = HEIGHT - TOP - BOTTOM
 
     def axes(self) -> list[str]:
+        """Return the lines and labels of both axes."""
         parts = _grid(self.ticks, self.unit)
         if not self.x or self.end is None:
             middle = LEFT + self.width / 2
             parts.append(f'<text x="{middle:.0f}" y="96" text-anchor="middle">nothing here</text>')
             return parts
         for at, label in time_ticks(self.x[0], self.end, self.zone):
-            parts.append(_bottom_label(self._across(at), label))
+            parts.append(_bottom_label(self.across(at), label))
         return parts
 
-    def _across(self, at: datetime) -> float:
+    def across(self, at: datetime) -> float:
+        """Return how far from the left an instant is."""
         if self.end is None:
             return LEFT
         return LEFT + self.width * ((at - self.x[0]) / (self.end - self.x[0]))
 
-    def _down(self, value: float) -> float:
+    def down(self, value: float) -> float:
+        """Return how far from the top a value is."""
         return HEIGHT - BOTTOM - self.height * value / self.ticks[-1]
 
     def path(self, values: Values) -> str:
@@ -133,7 +136,7 @@ class _Plot:
             if value is None:
                 last = None
                 continue
-            here = (round(self._across(at)), round(self._down(value)))
+            here = (round(self.across(at)), round(self.down(value)))
             parts.append(
                 f"M{here[0]} {here[1]}h1"
                 if last is None
@@ -147,9 +150,9 @@ class _Plot:
         base = HEIGHT - BOTTOM
         parts, tall = [f"M{LEFT} {base}"], base
         for at, value in self._thinned(values):
-            here = round(self._down(value or 0.0))
+            here = round(self.down(value or 0.0))
             if here != tall:
-                parts.append(f"H{round(self._across(at))}V{here}")
+                parts.append(f"H{round(self.across(at))}V{here}")
                 tall = here
         return "".join(parts) + f"H{WIDTH - RIGHT}V{base}z"
 
