@@ -20,9 +20,14 @@ MOST = 200
 LEAST = 8
 """Below so many nothing is called unusual, and no timeout is made of them."""
 
-_LONG = 2.0
-_LONGEST = 2.2
-_LONG_USUAL = 3.0
+_LONG = 1.9
+_LONGEST = 2.3
+_LONG_USUAL = 3.1
+_LONG_RARE = 2.0
+_RARE = 150
+_TAIL = 2.5 / 1.645
+"""How much farther from p50 than p95 the longest hundredth begins, in logarithms: of durations that
+spread evenly, one in a hundred of which takes long for a reason of its own."""
 _SHORT = 4.0
 _SHORT_SECONDS = 5.0
 _TIMEOUT = 3.0
@@ -47,6 +52,8 @@ class Expectation:
     """How long that attempt took, or has taken so far."""
     status: str | None = None
     """The status of that run."""
+    monthly: float | None = None
+    """How often the job succeeds in a month, if that is known."""
 
     @property
     def count(self) -> int:
@@ -89,15 +96,22 @@ class Expectation:
     def long_after(self) -> timedelta | None:
         """After so long an attempt is unusually long.
 
-        2 x p99, and at least 2.2 x the longest or 3 x p50, whichever is less. Of 200 durations p99
-        is about the third longest: where one of a hundred takes twice as long as usual, it is now
-        one of those and now not, and a bound made of it alone calls each of them unusual.
+        1.9 x p99, and at least 2.3 x the longest or 3.1 x p50, whichever is less. Of a job that
+        succeeds at most 150 times a month never more than 2 x p99: it has few chances for a false
+        mark.
+
+        Of 200 durations p99 is about the third longest: where one of a hundred takes twice as long
+        as usual, it is now one of those and now not. So it counts for no more than what p50 and
+        p95, which are steadier, make of it.
         """
-        if not self.is_known:
+        if not self.is_known or self.p99 is None:
             return None
-        p50, p99 = quantile(self.durations, 0.5), quantile(self.durations, 0.99)
-        known = min(_LONGEST * self.durations[-1], _LONG_USUAL * p50)
-        return timedelta(seconds=max(_LONG * p99, known))
+        p50, p95, p99 = (quantile(self.durations, share) for share in (0.5, 0.95, 0.99))
+        floor = min(_LONGEST * self.durations[-1], _LONG_USUAL * p50)
+        steady = min(p99, p50 * (p95 / p50) ** _TAIL) if p50 else p99
+        bound = timedelta(seconds=max(_LONG * steady, floor))
+        is_rare = self.monthly is not None and self.monthly <= _RARE
+        return min(bound, _LONG_RARE * self.p99) if is_rare else bound
 
     @property
     def short_before(self) -> timedelta | None:
@@ -227,9 +241,14 @@ class Expectation:
         return max(middle, 2 * elapsed - quantile(self.durations, 0.5)), 0
 
 
-def expectation(seconds: Iterable[float], source: str = "successes") -> Expectation:
-    """Return what durations of past successes, at most 200 of them, say."""
-    return Expectation(tuple(sorted(seconds)), source)
+def expectation(
+    seconds: Iterable[float], source: str = "successes", monthly: float | None = None
+) -> Expectation:
+    """Return what durations of past successes, at most 200 of them, say.
+
+    `monthly`: how often the job succeeds in a month.
+    """
+    return Expectation(tuple(sorted(seconds)), source, monthly=monthly)
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

@@ -81,17 +81,17 @@ def test_two_more_minutes_are_not_promised_for_an_hour() -> None:
     assert "a guess, as it has run longer than 61 of 61 successes" in running(known, 30).end_words
 
 
-def test_a_run_that_takes_more_than_twice_p99_is_unusually_long() -> None:
+def test_a_run_that_takes_far_longer_than_p99_is_unusually_long() -> None:
     spread = expectation([60.0 * minute for minute in range(1, 101)])
     assert spread.p99 is not None
-    assert spread.long_after == 2 * spread.p99
+    assert spread.long_after == pytest.approx(1.9 * spread.p99, abs=MINUTE / 1000)
     known = expectation(NINE_MINUTES)
     bound = known.long_after
-    assert bound == timedelta(seconds=2.2 * 570)
+    assert bound == timedelta(seconds=2.3 * 570)
     assert not known.about("IN_PROGRESS", MONDAY, bound).is_long
     late = known.about("IN_PROGRESS", MONDAY, bound + MINUTE)
     assert late.marks[0] == (
-        "unusually long: 21 min 54 s, p50 is 9 min, p99 9 min 29 s, the longest 9 min 30 s "
+        "unusually long: 22 min 51 s, p50 is 9 min, p99 9 min 29 s, the longest 9 min 30 s "
         "of 61 successes"
     )
 
@@ -99,9 +99,22 @@ def test_a_run_that_takes_more_than_twice_p99_is_unusually_long() -> None:
 def test_one_success_that_took_long_allows_another_up_to_three_times_the_usual() -> None:
     seldom = expectation([600.0] * 199 + [1700.0])
     assert seldom.p99 == 10 * MINUTE
-    assert seldom.long_after == 30 * MINUTE
-    assert expectation([600.0] * 199 + [9000.0]).long_after == 30 * MINUTE
-    assert expectation([600.0] * 197 + [1700.0] * 3).long_after == 2 * timedelta(seconds=1700)
+    assert seldom.long_after == 31 * MINUTE
+    assert expectation([600.0] * 199 + [9000.0]).long_after == 31 * MINUTE
+
+
+def test_three_of_two_hundred_that_took_long_do_not_double_the_bound() -> None:
+    assert expectation([600.0] * 197 + [1700.0] * 3).long_after == 31 * MINUTE
+    # Where one in twenty takes long, long is what it sometimes takes.
+    often = expectation([600.0] * 185 + [1700.0] * 15)
+    assert often.long_after == 1.9 * timedelta(seconds=1700)
+
+
+def test_of_a_job_that_runs_rarely_nothing_is_awaited_beyond_twice_p99() -> None:
+    daily, hourly = (expectation([600.0] * 200, monthly=count) for count in (30, 730))
+    assert daily.long_after == 20 * MINUTE
+    assert hourly.long_after == timedelta(seconds=2.3 * 600)
+    assert expectation([0.0] * 8, monthly=30).long_after == timedelta(0)
 
 
 def test_a_success_that_is_far_too_fast_is_asked_whether_it_read_anything() -> None:
@@ -150,7 +163,7 @@ class Year:
         return dice.lognormvariate(0, sigma) * (dice.uniform(1.5, 3) if dice.random() < 0.01 else 1)
 
 
-@pytest.mark.parametrize("every_hours", [1, 24])
+@pytest.mark.parametrize("every_hours", [1, 6, 24])
 def test_over_a_year_each_job_has_less_than_one_false_alarm_a_month(every_hours: int) -> None:
     alarms: list[int] = []
     caught = {"hangs": 0, "p99": 0, "p99 of the truth": 0, "the same by 2 x p99": 0}
@@ -158,14 +171,14 @@ def test_over_a_year_each_job_has_less_than_one_false_alarm_a_month(every_hours:
         past: deque[float] = deque(maxlen=MOST)
         alarms.append(0)
         for took, true_p99, hangs in Year(seed, every_hours):
-            known = expectation(past)
+            known = expectation(past, monthly=730 / every_hours)
             if hangs:
                 if known.long_after is None or known.p99 is None:
                     continue
                 # It is caught as soon as it has run so long, and not after.
                 late = known.long_after + timedelta(seconds=1)
                 assert known.about("IN_PROGRESS", MONDAY, late).is_long
-                assert known.long_after <= 1.5 * 2 * known.p99
+                assert known.long_after <= 1.4 * 2 * known.p99
                 truth = timedelta(seconds=2 * true_p99)
                 caught["hangs"] += 1
                 caught["p99"] += known.long_after <= 2 * known.p99
@@ -178,9 +191,10 @@ def test_over_a_year_each_job_has_less_than_one_false_alarm_a_month(every_hours:
     assert max(alarms) / 12 < 1
     assert sum(alarms) / len(alarms) / 12 < 0.6
     assert caught["hangs"] > (300 if every_hours == 1 else 10)
-    # Of hangs that 2 x p99 sees within twice what p99 truly is, none is lost.
-    assert caught["p99 of the truth"] == caught["the same by 2 x p99"] > caught["hangs"] / 2
-    assert caught["p99"] > caught["hangs"] * 0.6
+    # More are seen within twice what p99 truly is than by twice the p99 of the last 200.
+    assert caught["p99 of the truth"] > caught["the same by 2 x p99"] > caught["hangs"] / 2
+    assert caught["p99 of the truth"] >= caught["hangs"] * (0.96 if every_hours == 1 else 0.88)
+    assert caught["p99"] >= caught["hangs"] * (0.75 if every_hours == 1 else 1)
 
 
 # From the database
@@ -208,6 +222,16 @@ def test_only_successes_count_and_only_the_last_two_hundred(stage: Stage) -> Non
     assert known.count == MOST
     assert known.p99 == timedelta(seconds=69)
     assert str(known) == "usually 1 min 4 s (p50), p95 1 min 9 s, p99 1 min 9 s of 200 successes"
+
+
+def test_how_often_a_job_succeeds_is_known_from_its_claims(stage: Stage) -> None:
+    stage.job()
+    succeed(stage, 60)
+    assert stage.kit.expectation("sales").monthly is None
+    for _ in range(10):
+        stage.clock.turn(timedelta(hours=6) - MINUTE)
+        succeed(stage, 60)
+    assert stage.kit.expectation("sales").monthly == pytest.approx(4 * 30.4375, rel=0.01)
 
 
 def test_runs_are_compared_with_those_of_their_parameters_where_there_are_enough(
@@ -247,9 +271,9 @@ def test_what_runs_is_shown_with_its_expected_end(stage: Stage) -> None:
     began = stage.clock.now()
     stage.clock.turn(4 * MINUTE)
     assert run.refresh().expectation().ends_at == began + 10 * MINUTE
-    stage.clock.turn(19 * MINUTE)
+    stage.clock.turn(20 * MINUTE)
     assert run.refresh().expectation().marks == (
-        "unusually long: 23 min, p50 is 10 min, p99 10 min, the longest 10 min of 8 successes",
+        "unusually long: 24 min, p50 is 10 min, p99 10 min, the longest 10 min of 8 successes",
     )
 
 

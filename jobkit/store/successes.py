@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from jobkit.db import Utc
 from jobkit.expectation import LEAST, MOST, Expectation, expectation
 from jobkit.models import attempts, runs
 
+MONTH = timedelta(days=30.4375)
 LOOKED_AT = 5 * MOST
 """Among so many, those with the same parameters are looked for: a bound on what a look costs."""
 
@@ -37,8 +38,17 @@ def usual(
     if params is not None:
         same = [row for row in rows if (row.params or {}) == params]
         if LEAST <= len(same) < len(rows):
-            return expectation(map(_seconds, same[:MOST]), "successes with the same parameters")
-    return expectation(map(_seconds, rows[:MOST]))
+            source = "successes with the same parameters"
+            return expectation(map(_seconds, same[:MOST]), source, _monthly(rows))
+    return expectation(map(_seconds, rows[:MOST]), monthly=_monthly(rows))
+
+
+def _monthly(rows: Sequence[Row[Any]]) -> float | None:
+    """Return how many of these, the newest first, there are in a month."""
+    if len(rows) < 2 or not (span := rows[0].claimed_at - rows[-1].claimed_at):
+        return None
+    monthly: float = (len(rows) - 1) * (MONTH / span)
+    return monthly
 
 
 def _seconds(row: Row[Any]) -> float:
