@@ -326,7 +326,7 @@ def be_hostile(url: str, folder: Path, now: datetime) -> World:
     stage.tick()
     stage.kit.submit(HOSTILE, **asked)
     claim = stage.claim_one(SCRIPT)
-    lines = [SCRIPT, IMAGE, LINK, TERMINAL, TURNED, "x" * MB, "\x1b[" * 2000, "\0\x08\x7f end"]
+    lines = ["x" * MB, SCRIPT, IMAGE, LINK, TERMINAL, TURNED, "\x1b[" * 2000, "\0\x08\x7f end"]
     with stage.kit.database.write() as connection:
         chunk = (0, stage.clock.now(), "\n".join(lines) + "\n", "output")
         assert claims.write_output(connection, claim, [chunk], (0.5, IMAGE + TURNED))
