@@ -67,7 +67,7 @@ TEAM = (
         {"name": "dry_run", "type": "bool", "required": False, "default": True},
     ]}),
 )  # fmt: skip
-PACE = {"etl-1": ("default", 4), "etl-2": ("default", 4), "gpu-box": ("gpu", 1)}
+PACE = {"etl-1": ("default", 4), "etl-2": ("default", 4), "gpu-box": ("gpu", 2)}
 """Workers, the queue of each and its slots."""
 
 
@@ -235,7 +235,7 @@ def leave(stage: Stage, claim: Claim, files: Mapping[str, bytes], folder: Path) 
 
 def live_a_day(url: str, folder: Path, now: datetime, *, lasting: timedelta = DAY) -> World:
     """Fill an empty database with a day that ends now; the current folder is `folder`."""
-    stage = set_stage(url, now - lasting)
+    stage = set_stage(url, (now - lasting).replace(minute=0, second=0, microsecond=0))
     team = Team(stage, folder, random.Random(11))
     team.begin()
     stage.kit.pause("month end close")
@@ -247,7 +247,7 @@ def live_a_day(url: str, folder: Path, now: datetime, *, lasting: timedelta = DA
     stage.kit.edit("ingest clicks", timeout="4m", retries=5)
     stage.kit.edit("ingest clicks", every="12m")
     stage.clock.turn_to(now)
-    for name in ("customer segments", "train forecast", "churn scores", "stock levels"):
+    for name in ("customer segments", "train forecast", "churn scores", "churn scores"):
         stage.kit.submit(name)
     team.step()
     stage.clock.turn_to(now)
