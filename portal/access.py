@@ -129,6 +129,7 @@ def install(
     app.config["KIT"] = LocalProxy(lambda: g.get("kit", kit) if has_app_context() else kit)
     app.jinja_env.globals.update(
         may=lambda role: allows(g.get("role", ""), role),
+        can=lambda endpoint: allows(g.get("role", ""), gate.needed[endpoint]),
         who=lambda: g.get("who"),
         form_token=lambda: origin.form_token(_form_key()),
         people_sign_in=gate.has_users,
