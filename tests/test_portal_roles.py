@@ -6,16 +6,18 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import html5lib
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
 import jobkit
 from jobkit import passwords
 from jobkit.roles import ROLES, allows
-from portal import create_app, permissions
+from portal import create_app, permissions, presence
 from portal.api import routes
 from tests.people import PASSWORD, SAME_ORIGIN, add_people, bearer, enter
 from tests.stage import Stage, set_stage
@@ -345,7 +347,7 @@ def test_a_browser_that_does_not_say_where_it_comes_from_shows_the_form_s_token(
     admin, other = enter(app, "admin"), enter(app, "editor")
 
     def token(client: FlaskClient) -> str:
-        found = re.search(r'name="form_token" value="([0-9a-f]{64})"', client.get("/account").text)
+        found = re.search(r'name="form_token" value="([0-9a-f]{80})"', client.get("/account").text)
         assert found is not None
         return found[1]
 
@@ -404,8 +406,41 @@ def test_a_poll_of_who_may_not_look_any_more_brings_nothing(app: Flask, small: S
     news = {"HX-Request": "true", "X-Have": "x-y"}
     have = viewer.get("/jobs", headers=news).headers["X-Have"]
     assert viewer.get("/jobs", headers=news | {"X-Have": have}).status_code == 204
-    small.kit.users.disable("viewer")
+    enter(app, "admin").post("/users/viewer/disable", headers=SAME_ORIGIN)
     assert viewer.get("/jobs", headers=news | {"X-Have": have}).status_code == 401
+
+
+def test_who_is_shut_out_by_another_program_sees_no_page_at_once_and_no_poll_after_seconds(
+    app: Flask, small: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = enter(app, "viewer")
+    news = {"HX-Request": "true", "X-Have": "x-y"}
+    assert viewer.get("/jobs", headers=news).status_code == 200
+    small.kit.users.disable("viewer")
+    assert viewer.get("/jobs", headers=news).status_code == 200
+    monkeypatch.setattr(presence, "OLD_SECONDS", 0)
+    assert viewer.get("/jobs", headers=news).status_code == 401
+    monkeypatch.undo()
+    viewer = enter(app, "operator")
+    assert viewer.get("/jobs").status_code == 200
+    small.kit.users.disable("operator")
+    assert viewer.get("/jobs").status_code == 401
+
+
+def test_whose_session_it_is_is_not_asked_for_again_while_nothing_is_committed(
+    app: Flask, small: Stage
+) -> None:
+    viewer = enter(app, "viewer")
+    viewer.get("/workers")
+    asked: list[str] = []
+    sa.event.listen(
+        small.kit.database.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, sql, *_: asked.append(sql),
+    )
+    viewer.get("/theme")
+    viewer.get("/runs/1")
+    assert not [sql for sql in asked if "portal_sessions" in sql or "sha256" in sql]
 
 
 # The pages of accounts
@@ -507,3 +542,54 @@ def test_this_machine_s_own_portal_needs_no_users(small: Stage) -> None:
     assert client.get("/api/v1/me", headers=shown).json["role"] == "admin"
     stranger = create_app(small.kit, token="the-token").test_client()
     assert stranger.get("/api/v1/me", headers={"Authorization": "Bearer x"}).status_code == 401
+
+
+PLACES = (
+    "/", "/jobs", "/jobs/sales", "/jobs/typed", "/runs", "/runs/1", "/runs/2", "/workers",
+    "/coverage", "/account",
+)  # fmt: skip
+
+
+def offered(app: Flask, html: str) -> dict[str, str]:
+    """Return the endpoints that a page's links, forms and buttons lead to, each by its address."""
+    page = html5lib.parse(html)
+    asked = [(link.get("href"), "GET") for link in page.iter(f"{XML}a")]
+    asked += [(form.get("action"), form.get("method", "get")) for form in page.iter(f"{XML}form")]
+    asked += [(button.get("formaction"), "GET") for button in page.iter(f"{XML}button")]
+    urls, found = app.url_map.bind("localhost"), {}
+    for address, method in asked:
+        if address and address.startswith("/"):
+            path = address.partition("?")[0].partition("#")[0]
+            endpoint, _ = urls.match(unquote(path), method=method.upper())
+            found[endpoint] = f"{method} {address}"
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_page_offers_what_the_role_may_and_nothing_else(
+    app: Flask, small: Stage, role: str
+) -> None:
+    kit = small.kit
+    kit.edit("sales", every="15m")
+    small.job("typed", signature=[{"name": "day", "type": "date"}])
+    kit.submit("sales")
+    small.finish(small.claim_one())
+    kit.submit("sales")
+    small.register("w1")
+    client, seen = enter(app, role), set()
+    for path in PLACES:
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        found = offered(app, answer.text)
+        refused = {
+            endpoint: address
+            for endpoint, address in found.items()
+            if NEEDED[endpoint] != permissions.ANYBODY and not allows(role, NEEDED[endpoint])
+        }
+        assert refused == {}, path
+        seen |= set(found)
+    acts = {"jobs.start", "jobs.form", "jobs.pause", "jobs.ask_backfill", "jobs.ask_many"}
+    acts |= {"runs.retry", "runs.cancel", "runs.ask_many", "workers.drain"}
+    assert acts & seen == (acts if allows(role, "operator") else set())
+    assert ("definitions.edit" in seen) == allows(role, "editor")
+    assert ("users.index" in seen) == allows(role, "admin")
