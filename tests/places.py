@@ -18,7 +18,6 @@ from tests.worlds import World
 TOKEN = "the-token"
 NOT_PAGES = {
     "static": "files of the portal itself",
-    "htmx": "a file of a package",
     "health.healthz": "for machines",
     "overview.counts": "a part of every page",
     "definitions.preview": "a part of the form of a job",
