@@ -38,6 +38,7 @@ def throughput(log: Log, every: str | None, by: str | None) -> Report:
         lambda df: _throughput_chart(df, every, by, log.window.zone),
         grouping.filled(("ended", *ENDED)),
         quick=lambda: _from_rollups(log, grouping, every, by),
+        moment="completed_at",
     )
 
 
