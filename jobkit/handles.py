@@ -17,6 +17,7 @@ __all__ = [
     "Artifact",
     "Attempt",
     "Backfill",
+    "Given",
     "Job",
     "Output",
     "Run",
@@ -147,6 +148,17 @@ class Slot:
     at: datetime
     note: str
     """What a change of the clocks does to it: moved, repeated; empty for nearly all."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Parameters that runs of a job had."""
+
+    params: dict[str, Any]
+    run_id: int
+    """The newest run that had them."""
+    at: datetime
+    """When that was made."""
 
 
 @dataclass(frozen=True)
@@ -395,6 +407,8 @@ class Backfill:
     """The ids of those runs; none in a dry run."""
     skipped: list[datetime]
     """Slots that have a successful or an unfinished run."""
+    id: str | None = None
+    """What its runs have in common, as their `backfill_id`; None in a dry run."""
 
     def __repr__(self) -> str:
         made = f"{len(self.runs)} made" if self.runs else "none made"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from datetime import timedelta
+from typing import Any
 from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 from flask import Blueprint, current_app, redirect, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 import jobkit
-from jobkit import parameters
+from jobkit import parameters, text
+from jobkit.handles import Backfill
 from portal.pages import page
 
 blueprint = Blueprint("jobs", __name__)
@@ -21,6 +26,8 @@ FILTERS = ("text", "tag", "queue", "state")
 MOST_LISTED = 50
 SLOTS = 10
 MOST_VERSIONS = 10
+MOST_SLOTS = 100
+PREFIX = "param:"
 
 
 def _kit() -> jobkit.Kit:
@@ -89,21 +96,16 @@ def show(name: str) -> str:
     return _page(name)
 
 
-def _page(
-    name: str, typed: Mapping[str, str] | None = None, wrong: Mapping[str, str] | None = None
-) -> str:
-    """Render one job; `typed`: what stood in its form, `wrong`: what is wrong with that."""
-    job = _kit().job(name)
-    shown = parameters.as_texts(job.signature, job.params) if typed is None else typed
+def _page(name: str) -> str:
+    job, kit = _kit().job(name), _kit()
     return page(
         "jobs/show.html",
-        poll=not wrong,
         job=job,
-        shown=shown,
-        wrong=wrong or {},
+        shown=parameters.as_texts(job.signature, job.params),
+        wrong={},
         runs=job.runs(30),
-        slots=_kit().jobs.slots(name, SLOTS) if job.is_active else [],
-        chart=_kit().board.durations(job),
+        slots=kit.jobs.slots(name, SLOTS) if job.is_active else [],
+        chart=kit.board.durations(job),
         versions=job.versions(),
         most_versions=MOST_VERSIONS,
         usual=job.expectation(),
@@ -111,17 +113,138 @@ def _page(
     )
 
 
+@blueprint.get("/jobs/<path:name>/start")
+def form(name: str) -> str:
+    """Show the form that starts a run; what the address gives stands in it: `?param:day=...`."""
+    job, typed = _kit().job(name), _typed(request.args)
+    known = parameters.from_text(job.signature, {key: text for key, text in typed.items() if text})
+    wrong = parameters.problems(job.signature, known, is_whole=False) if job.signature else {}
+    shown = parameters.as_texts(job.signature, job.params) | typed
+    return _form(job, shown, wrong, request.args.get("params", ""))
+
+
+def _typed(values: Mapping[str, str]) -> dict[str, str]:
+    return {key.removeprefix(PREFIX): values[key] for key in values if key.startswith(PREFIX)}
+
+
+def _form(job: jobkit.Job, shown: Mapping[str, str], wrong: Mapping[str, str], free: str) -> str:
+    used = [(found, address_of(job, found.params)) for found in _kit().jobs.given(job.name)]
+    return page(
+        "jobs/run.html", poll=False, job=job, shown=shown, wrong=wrong, free=free, used=used
+    )
+
+
+def address_of(job: jobkit.Job, params: Mapping[str, Any]) -> str:
+    """Return the address of the form with these parameters in it."""
+    path = url_for("jobs.form", name=job.name)
+    if not job.signature:
+        return f"{path}?{urlencode({'params': json.dumps(params, ensure_ascii=False)})}"
+    texts = dict.fromkeys(params, "") | parameters.as_texts(
+        [{"name": name} for name in params], params
+    )
+    return f"{path}?{urlencode({PREFIX + name: text for name, text in texts.items()})}"
+
+
 @blueprint.post("/jobs/<path:name>/runs")
 def start(name: str) -> ResponseReturnValue:
     """Run the job now with what stands in the form, which comes back when that is wrong."""
-    job = _kit().job(name)
-    prefix, form = "param:", request.form
-    typed = {key.removeprefix(prefix): form[key] for key in form if key.startswith(prefix)}
-    # A button without fields, as in the list, says nothing of boxes that are not ticked.
-    given = parameters.from_form(job.signature, typed) if "fields" in form else {}
-    if wrong := parameters.problems(job.signature, given, job.params):
-        return _page(name, typed if "fields" in form else None, wrong), 422
+    job, form = _kit().job(name), request.form
+    typed, free = _typed(form), form.get("params", "").strip()
+    given, wrong = _given(job, typed, free)
+    if wrong:
+        has_fields = "fields" in form
+        shown = typed if has_fields else parameters.as_texts(job.signature, job.params)
+        return _form(job, shown, wrong, free), 422
     return redirect(url_for("runs.show", run_id=_kit().jobs.submit(name, **given).id), 303)
+
+
+def _given(
+    job: jobkit.Job, typed: Mapping[str, str], free: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read what stands in the form: the parameters, and what is wrong with them by their name."""
+    if job.signature:
+        # A button without fields, as in the list, says nothing of boxes that are not ticked.
+        given = parameters.from_form(job.signature, typed) if "fields" in request.form else {}
+        return given, parameters.problems(job.signature, given, job.params)
+    try:
+        given = json.loads(free or "{}")
+    except ValueError as error:
+        return {}, {"params": f"This is no JSON: {error}."}
+    if not isinstance(given, dict):
+        return {}, {"params": 'Write an object, like {"day": "2026-03-01"}.'}
+    return given, {}
+
+
+@blueprint.get("/jobs/<path:name>/backfill")
+def ask_backfill(name: str) -> ResponseReturnValue:
+    """Say which past slots a backfill would fill, before it is done."""
+    job = _kit().job(name)
+    if "from" not in request.args:
+        return _backfill(job, _last_week(job), {}, None)
+    asked = _asked_range(request.args)
+    would, wrong = _filled(job, asked, dry_run=True)
+    return _backfill(job, asked, wrong, would), 422 if wrong else 200
+
+
+@blueprint.post("/jobs/<path:name>/backfill")
+def backfill(name: str) -> ResponseReturnValue:
+    """Make the runs of past slots, and lead to them."""
+    job, asked = _kit().job(name), _asked_range(request.form)
+    made, wrong = _filled(job, asked, dry_run=False)
+    if made is None:
+        return _backfill(job, asked, wrong, None), 422
+    return redirect(url_for("runs.index", job=name, backfill=made.id), 303)
+
+
+def _backfill(
+    job: jobkit.Job, asked: Mapping[str, str], wrong: Mapping[str, str], would: Backfill | None
+) -> str:
+    lines = [] if would is None else [(slot, True) for slot in would.slots]
+    lines += [] if would is None else [(slot, False) for slot in would.skipped]
+    return page(
+        "jobs/backfill.html",
+        poll=False,
+        job=job,
+        asked=asked,
+        wrong=wrong,
+        would=would,
+        lines=sorted(lines)[:MOST_SLOTS],
+    )
+
+
+def _asked_range(values: Mapping[str, str]) -> dict[str, str]:
+    asked = {name: values.get(name, "").strip() for name in ("from", "to", "limit", "again")}
+    return asked | {"limit": asked["limit"] or "1"}
+
+
+def _last_week(job: jobkit.Job) -> dict[str, str]:
+    now = _kit().clock.now().astimezone(ZoneInfo(job.timezone))
+    start = (now - timedelta(days=7)).replace(hour=0, minute=0)
+    return {"from": f"{start:%Y-%m-%dT%H:%M}", "to": f"{now:%Y-%m-%dT%H:%M}", "limit": "1"}
+
+
+def _filled(
+    job: jobkit.Job, asked: Mapping[str, str], *, dry_run: bool
+) -> tuple[Backfill | None, dict[str, str]]:
+    """Backfill what is asked for, or say what is wrong with it by the name of the field."""
+    bounds, wrong = {}, {}
+    for name in ("from", "to"):
+        try:
+            bounds[name] = text.parse_instant(asked[name], job.timezone)
+        except jobkit.BadInput as error:
+            wrong[name] = str(error)
+    if not asked["limit"].isdigit():
+        wrong["limit"] = f"{asked['limit']!r} is no number."
+    if wrong:
+        return None, wrong
+    limit, again = int(asked["limit"]), bool(asked["again"])
+    try:
+        made = _kit().backfill(
+            job.name, bounds["from"], bounds["to"], again=again, limit=limit, dry_run=dry_run
+        )
+    except jobkit.BadInput as error:
+        return None, {"limit" if "limit=" in error.message else "from": str(error)}
+    return made, {}
 
 
 @blueprint.post("/jobs/<path:name>/pause")

@@ -75,7 +75,8 @@ def words(document: str) -> str:
     return " ".join(" ".join(tree(document).itertext()).split())
 
 
-PAGES = ("/", "/jobs", "/jobs/sales", "/runs", "/runs/1", "/runs/2", "/runs/3", "/runs/4")
+JOB_PAGES = ("/jobs/sales", "/jobs/sales/start", "/jobs/on%20demand/start", "/jobs/sales/backfill")
+PAGES = ("/", "/jobs", *JOB_PAGES, "/runs", "/runs/1", "/runs/2", "/runs/3", "/runs/4")
 MORE_PAGES = ("/workers", "/runs?job=sales&status=FAILED", "/runs/1?attempt=1", "/jobs/on%20demand")
 
 

@@ -224,7 +224,8 @@ def test_the_pages_are_accessible_and_fit(
     page.goto(f"{portal.url}/?token={TOKEN}")
     found = {}
     places = ("/", "/jobs", "/jobs/sales", "/jobs/long", "/runs", "/runs/2", "/runs/3")
-    for path in (*places, "/workers", "/login", "/nowhere"):
+    forms = ("/jobs/sales/start", "/jobs/sales/backfill?from=2026-02-20&to=2026-03-02T12:00")
+    for path in (*places, *forms, "/workers", "/login", "/nowhere"):
         page.goto(portal.url + path)
         violations = Axe().run(page).response["violations"]
         found[path] = [(item["id"], item["nodes"][0]["html"]) for item in violations]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from portal import create_app
 from tests.stage import Stage, at
-from tests.test_portal import TOKEN, XML, body, tree
+from tests.test_portal import SAME_ORIGIN, TOKEN, XML, body, tree
 
 SIGNATURE = [
     {"name": "day", "type": "date", "required": True, "help": "which day to load"},
@@ -109,3 +110,61 @@ def test_a_page_reads_only_the_last_runs_of_a_job(stage: Stage, client: FlaskCli
     assert "How long the last 200 runs took" in said
     assert "run 5 completed" not in said
     assert "run 6 completed" in said
+
+
+def fill(client: FlaskClient, **asked: str) -> Any:
+    return client.post("/jobs/sales/backfill", data=asked, headers=SAME_ORIGIN)
+
+
+def test_a_backfill_says_what_it_would_make_before_it_makes_it(
+    stage: Stage, client: FlaskClient
+) -> None:
+    stage.job(daily="06:30", tz="Europe/Berlin")
+    stage.kit.backfill("sales", at("00:00", day=1), at("12:00", day=1))
+    link = "/jobs/sales/backfill"
+    assert f'href="{link}"' in body(client, "/jobs/sales")
+    assert 'value="2026-02-23T00:00"' in body(client, link)
+    document = body(client, f"{link}?from=2026-02-27T00:00&to=2026-03-02T07:00")
+    said = section(document, "would")
+    assert "3 runs, the oldest first" in said
+    assert "1 slot has a run already and is left out. Nothing is made yet." in said
+    assert "2026-03-01 06:30:00 CET 2026-03-01 05:30:00 UTC has a run already" in said
+    assert said.count("makes a run") == 3
+    assert len(stage.runs()) == 1
+    form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', document.rpartition("<form")[2]))
+    answer = fill(client, **form)
+    assert answer.status_code == 303
+    assert re.fullmatch(r"/runs\?job=sales&backfill=\w{12}", answer.location)
+    listed = re.findall(r'data-key="run-(\d+)"', body(client, answer.location))
+    assert sorted(listed) == ["2", "3", "4"]
+    assert answer.location.replace("&", "&amp;") in body(client, "/runs/2")
+    again = section(body(client, f"{link}?from=2026-02-27T00:00&to=2026-03-02T07:00"), "would")
+    assert "Nothing: all 4 slots have a run already." in again
+    assert "4 runs" in section(
+        body(client, f"{link}?from=2026-02-27T00:00&to=2026-03-02T07:00&again=1"), "would"
+    )
+
+
+def test_a_wrong_backfill_is_said_beside_its_field_and_nothing_is_lost(
+    stage: Stage, client: FlaskClient
+) -> None:
+    stage.job(daily="06:30")
+    asked = {"from": "yesterday", "to": "2026-03-01T07:00", "limit": "many"}
+    for answer in (client.get("/jobs/sales/backfill", query_string=asked), fill(client, **asked)):
+        assert answer.status_code == 422
+        assert "&#39;yesterday&#39; is not an instant." in answer.text
+        assert 'value="yesterday" required aria-invalid="true"' in answer.text
+        assert "&#39;many&#39; is no number." in answer.text
+        assert 'value="2026-03-01T07:00"' in answer.text
+    late = client.get("/jobs/sales/backfill?from=2026-04-01&to=2026-05-01")
+    assert "there is no past slot" in late.text
+    many = client.get("/jobs/sales/backfill?from=2026-02-01&to=2026-03-01&limit=9999")
+    assert "limit=9999 is out of bounds." in many.text
+    assert stage.runs() == []
+
+
+def test_a_backfill_of_a_job_on_demand_says_why_not(stage: Stage, client: FlaskClient) -> None:
+    stage.job()
+    assert "backfill" not in body(client, "/jobs/sales")
+    said = " ".join(tree(body(client, "/jobs/sales/backfill")).itertext())
+    assert "without a schedule there are no slots to fill" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import html5lib
@@ -105,3 +106,52 @@ def test_a_parameter_of_no_field_is_named(client: FlaskClient, stage: Stage) -> 
     assert answer.status_code == 422
     assert "did you mean &#39;region&#39;?" in answer.get_data(as_text=True)
     assert stage.runs() == []
+
+
+def test_the_form_is_addressed_with_what_stands_in_it(client: FlaskClient) -> None:
+    answer = client.get("/jobs/sales/start?param:day=2026-03-05&param:region=us&param:dry=false")
+    assert answer.status_code == 200
+    shown = fields(answer.text)
+    assert shown["day"]["value"] == "2026-03-05"
+    assert shown["region"]["chosen"] == ["us"]
+    assert "checked" not in shown["dry"]
+    assert shown["count"]["value"] == "3"
+    wrong = client.get("/jobs/sales/start?param:count=many&param:regoin=1")
+    assert "count=&#39;many&#39; is not a whole number." in wrong.text
+    assert "did you mean &#39;region&#39;?" in wrong.text
+    assert fields(wrong.text)["count"]["value"] == "many"
+
+
+def test_the_last_ten_distinct_sets_are_offered_and_lead_to_the_form(
+    client: FlaskClient, stage: Stage
+) -> None:
+    assert "No run of this job had parameters yet." in client.get("/jobs/sales/start").text
+    for day in (*range(1, 13), 12, 11):
+        stage.kit.submit("sales", day=f"2026-03-{day:02}", note=None, dry=False)
+    html = client.get("/jobs/sales/start").text
+    offered = re.findall(r'href="(/jobs/sales/start\?[^"]*)"', html)
+    assert len(offered) == 10
+    shown = [fields(client.get(link.replace("&amp;", "&")).text) for link in offered]
+    days = [11, 12, *range(10, 2, -1)]
+    assert [form["day"]["value"] for form in shown] == [f"2026-03-{day:02}" for day in days]
+    assert all(form["note"]["value"] == "" for form in shown)
+    assert not any("checked" in form["dry"] for form in shown)
+
+
+def test_a_job_without_a_signature_takes_a_json_object(client: FlaskClient, stage: Stage) -> None:
+    def send(text: str) -> Any:
+        data = {"fields": "1", "params": text}
+        return client.post("/jobs/plain/runs", data=data, headers=SAME_ORIGIN)
+
+    for text, said in (("{", "This is no JSON"), ("[1]", "Write an object")):
+        answer = send(text)
+        assert answer.status_code == 422
+        assert said in answer.text
+        assert f'aria-invalid="true">{text}</textarea>' in answer.text
+    assert send('{"day": "monday", "n": 2}').status_code == 303
+    assert stage.runs("plain")[0].params == {"day": "monday", "n": 2}
+    (offered,) = re.findall(
+        r'href="(/jobs/plain/start\?[^"]*)"', client.get("/jobs/plain/start").text
+    )
+    assert "&#34;day&#34;: &#34;monday&#34;" in client.get(offered).text
+    assert send("").status_code == 303

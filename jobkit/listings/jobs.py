@@ -19,7 +19,17 @@ from jobkit.cards import Card
 from jobkit.errors import BadInput, CannotStart, Conflict, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
 from jobkit.expectation import Expectation
-from jobkit.handles import Backfill, Job, Run, Slot, Version, job_of, run_of, version_of
+from jobkit.handles import (
+    Backfill,
+    Given,
+    Job,
+    Run,
+    Slot,
+    Version,
+    job_of,
+    run_of,
+    version_of,
+)
 from jobkit.listings import author, deployment
 from jobkit.listings.deployment import Deployment
 from jobkit.listings.listing import Collection, Listing
@@ -34,6 +44,7 @@ if TYPE_CHECKING:
     from jobkit.analytics.filling import Filled
 
 MOST_BACKFILLED = 10_000
+MOST_LOOKED_AT = 500
 SHOWN_SLOTS = 5
 
 
@@ -282,6 +293,17 @@ class Jobs(Collection):
         notes = clocks.notes(schedule, now, found)
         return [Slot(at, note) for at, note in zip(found, notes, strict=True)]
 
+    def given(self, name: str, count: int = 10) -> list[Given]:
+        """Return the last distinct sets of parameters among a job's newest 500 runs."""
+        found: dict[str, Given] = {}
+        with self._kit.database.read() as connection:
+            job = definitions.by_name(connection, name)
+            for row in history.params_of(connection, job.id, limit=MOST_LOOKED_AT):
+                if row.params and len(found) < count:
+                    key = json.dumps(row.params, sort_keys=True)
+                    found.setdefault(key, Given(row.params, row.id, row.created_at))
+        return list(found.values())
+
     def submit(self, name: str, /, **params: Any) -> Run:
         """Make a manual run of a job, with these parameters over its own."""
         with self._kit.database.write() as connection:
@@ -332,17 +354,18 @@ class Jobs(Collection):
             skipped = [slot for slot in wanted if slot in done]
             if dry_run:
                 return Backfill(slots, [], skipped)
+            backfill_id = uuid.uuid4().hex[:12]
             made = requests.backfill(
                 connection,
                 job,
                 slots,
-                backfill_id=uuid.uuid4().hex[:12],
+                backfill_id=backfill_id,
                 limit=limit,
                 by=self._kit.user,
                 now=now,
             )
             notify(connection)
-        return Backfill(slots, made, skipped)
+        return Backfill(slots, made, skipped, backfill_id)
 
     def fill(
         self, holes: Mapping[int, Sequence[datetime]], *, limit: int = 1, dry_run: bool = False

@@ -43,6 +43,8 @@ class Search:
     """`name=value`, the value as JSON or else text."""
     text: str | None = None
     """In the reason or the error."""
+    backfill: str | None = None
+    """What the runs of one backfill have in common."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class Searching:
             until=None if wanted.until is None else _instant(wanted.until, now),
             params=_params(wanted.param),
             text=wanted.text,
+            backfill=wanted.backfill,
         )
 
 

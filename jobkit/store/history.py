@@ -67,6 +67,13 @@ def listed(
     return connection.execute(statement).all()
 
 
+def params_of(connection: Connection, job_id: int, *, limit: int) -> Sequence[Row[Any]]:
+    """Return the parameters of a job's newest runs: rows of `id, created_at, params`."""
+    statement = sa.select(runs.c.id, runs.c.created_at, runs.c.params)
+    statement = statement.where(runs.c.job_id == job_id).order_by(runs.c.id.desc())
+    return connection.execute(statement.limit(limit)).all()
+
+
 _AMONG = Prepared(with_names().where(OneOf(runs.c.id, "of")))
 _ENDED = Prepared(with_names().where(OneOf(runs.c.id, "of"), runs.c.completed_at.is_not(None)))
 

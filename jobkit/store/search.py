@@ -40,11 +40,14 @@ class Sieve:
     params: tuple[tuple[str, Any], ...] = ()
     text: str | None = None
     """In the reason or the error, whatever its case."""
+    backfill: str | None = None
 
     @property
     def has_index(self) -> bool:
         """Whether an index brings what is searched for in the order of ids."""
         asked = [name for name, value in vars(self).items() if value]
+        if self.backfill is not None:
+            return True
         is_one = len(self.job_ids or ()) < 2 and len(self.statuses) < 2
         return not asked or (len(asked) == 1 and asked[0] in ("job_ids", "statuses") and is_one)
 
@@ -148,6 +151,8 @@ def _matching(sieve: Sieve) -> sa.Select[Any]:
         statement = statement.where(runs.c.created_at >= sieve.since)
     if sieve.until is not None:
         statement = statement.where(runs.c.created_at < sieve.until)
+    if sieve.backfill is not None:
+        statement = statement.where(runs.c.backfill_id == sieve.backfill)
     for name, value in sieve.params:
         # What the text does not hold the document does not either; `holds` is exact.
         written = f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"

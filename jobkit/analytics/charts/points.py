@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from html import escape
 
 from jobkit.analytics.charts.chart import WIDTH, Chart, colour, drawing
@@ -18,6 +18,8 @@ SHAPES = (
     "m-3-3h6v6h-6z",
 )
 """Beside colour, what tells kinds apart: a dot, a cross, a triangle, a square."""
+ROOM = 40
+"""What is left free at the right, as a part of the whole time."""
 OPEN = (1,)
 """What is drawn as lines."""
 
@@ -40,7 +42,9 @@ def points(
 
     `unit`: as for `line`.
     """
-    plot = Plot([it.at for it in found], max((it.value for it in found), default=0.0), unit, zone)
+    x = [it.at for it in found]
+    room = max((x[-1] - x[0]) / ROOM, timedelta(minutes=1)) if x else None
+    plot = Plot(x, max((it.value for it in found), default=0.0), unit, zone, room)
     there = [kind for kind in kinds if any(it.kind == kind for it in found)]
     parts = [*plot.axes(), *(_mark(plot, it, kinds.index(it.kind), unit) for it in found)]
     parts.append(_legend(there, kinds))

@@ -100,10 +100,17 @@ def histogram(
 class Plot:
     """Places of instants and values on the drawing."""
 
-    def __init__(self, x: Sequence[datetime], top: float, unit: str, zone: str) -> None:
+    def __init__(
+        self,
+        x: Sequence[datetime],
+        top: float,
+        unit: str,
+        zone: str,
+        step: timedelta | None = None,
+    ) -> None:
         self.x, self.unit, self.zone = x, unit, zone
         self.ticks = ticks(top, unit=unit)
-        step = x[-1] - x[-2] if len(x) > 1 else timedelta(hours=1)
+        step = step or (x[-1] - x[-2] if len(x) > 1 else timedelta(hours=1))
         self.end = x[-1] + step if x else None
         self.width = WIDTH - LEFT - RIGHT
         self.height = HEIGHT - TOP - BOTTOM
