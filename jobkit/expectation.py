@@ -33,6 +33,7 @@ _SHORT_SECONDS = 5.0
 _TIMEOUT = 3.0
 _TIMEOUT_MORE = timedelta(minutes=5)
 _FEW = 0.02
+_NEARLY = 0.99
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,17 @@ class Expectation:
         if not self.is_known:
             return None
         return self.began_at + timedelta(seconds=self._total()[0])
+
+    @property
+    def share(self) -> float | None:
+        """How much of the time that the attempt that runs is expected to take has passed.
+
+        From 0 to 0.99: an expected end that has come is still none. None without one.
+        """
+        if self.ends_at is None or self.took is None:
+            return None
+        total = self._total()[0]
+        return min(self.took.total_seconds() / total, _NEARLY) if total > 0 else _NEARLY
 
     def about(self, status: str, began_at: datetime | None, took: timedelta | None) -> Expectation:
         """Return what the same successes say of a run."""

@@ -20,6 +20,7 @@ __all__ = [
     "Given",
     "Job",
     "Output",
+    "Queue",
     "Run",
     "Slot",
     "Stats",
@@ -395,6 +396,24 @@ class Worker:
 
     def _repr_html_(self) -> str:
         return portraits.of_worker(self).html
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What waits and what runs of a queue, and who serves it."""
+
+    name: str
+    waiting: int
+    """How many runs wait, those that are not due yet among them."""
+    due: int
+    """How many of these could start now."""
+    running: int
+    oldest_at: datetime | None
+    """Since when the one that is due longest could start."""
+    workers: int
+    """How many workers take runs of it."""
+    slots: int
+    """How many runs these can hold, of all their queues."""
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ class Kit:
         """
         other = Kit(self.database, self.settings, source=source or self.source)
         other._author = name
+        other._usual_cells = self._usual_cells
         other._origin = self._origin or self
         return other
 

@@ -10,7 +10,8 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from flask import (
@@ -29,10 +30,11 @@ from werkzeug.local import LocalProxy
 
 import jobkit
 from jobkit.roles import allows
-from portal import origin
+from portal import live, origin
 from portal.api.problems import is_api, problem
 from portal.pages import page
 from portal.permissions import ANYBODY
+from portal.presence import Presence
 
 COOKIE_SECONDS = 30 * 86400
 SESSION_SECONDS = 7 * 86400
@@ -46,13 +48,14 @@ class Gate:
     kit: jobkit.Kit
     token: str | None
     needed: Mapping[str, str]
+    present: Presence = field(default_factory=Presence)
 
     @property
     def has_users(self) -> bool:
         """Whether people sign in by name; else the token makes whoever has it the admin."""
         return self.token is None
 
-    @property
+    @cached_property
     def sealed(self) -> str:
         """What the cookie of a portal with a token holds."""
         return hmac.new(str(self.token).encode(), b"jobkit portal", hashlib.sha256).hexdigest()
@@ -66,8 +69,15 @@ class Gate:
             return None  # a browser sends cookies for anybody's page, and tokens for none
         secret: str = request.cookies.get(cookie_name(), "")
         if self.has_users:
-            return self.kit.users.signed_in(secret) if secret else None
+            return self._signed_in(secret) if secret else None
         return self._owner() if _same(secret, self.sealed) else None
+
+    def _signed_in(self, secret: str) -> jobkit.Principal | None:
+        """Return whose session it is; where nothing was committed since it was known, by memory."""
+        g.pulse = self.kit.pulse.read()
+        return self.present.who(
+            secret, g.pulse, lambda: self.kit.users.signed_in(secret), may_be_old=live.is_poll()
+        )
 
     def _bearer(self, shown: str) -> jobkit.Principal | None:
         if not shown.lower().startswith(BEARER):
@@ -119,6 +129,7 @@ def install(
     app.config["KIT"] = LocalProxy(lambda: g.get("kit", kit) if has_app_context() else kit)
     app.jinja_env.globals.update(
         may=lambda role: allows(g.get("role", ""), role),
+        can=lambda endpoint: allows(g.get("role", ""), gate.needed[endpoint]),
         who=lambda: g.get("who"),
         form_token=lambda: origin.form_token(_form_key()),
         people_sign_in=gate.has_users,
@@ -217,6 +228,8 @@ def _refuse(code: int, title: str, message: str, hint: str = "") -> ResponseRetu
 
 def _note(gate: Gate, answer: Response) -> Response:
     """Record what was done, besides what accounts record themselves."""
+    if request.method not in origin.SAFE:
+        gate.present.forget()  # who may come may be what was changed
     is_deed = request.method not in origin.SAFE and "who" in g and answer.status_code < 400
     if is_deed and request.blueprint not in ("account", "users", None):
         with suppress(jobkit.DatabaseUnavailable):
@@ -234,7 +247,7 @@ def _address() -> str:
 
 
 def _is_the_same_for_all() -> bool:
-    return request.endpoint in ("static", "htmx", "health.healthz")
+    return request.endpoint in ("static", "health.healthz")
 
 
 def _form_key() -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import distribution
-from pathlib import Path
 
-from flask import Flask, Response, send_file
+from flask import Flask
 from flask.typing import ResponseReturnValue
 from htmx_flask import Htmx
 
@@ -16,6 +14,7 @@ from portal import (
     account,
     analytics,
     artifacts,
+    assets,
     coverage,
     definitions,
     health,
@@ -23,6 +22,7 @@ from portal import (
     live,
     output,
     overview,
+    packing,
     pages,
     permissions,
     runs,
@@ -74,16 +74,17 @@ def create_app(
     `token` opens it as this machine's own; None: the kit's users sign in. `host` is the address it
     listens on, `trusted_hosts` are further names it answers to.
     """
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MOST_BYTES)
     Htmx(app)
+    packing.install(app)
+    assets.install(app)
     pages.install(app, kit)
     needed = permissions.NEEDED | api.NEEDED
     access.install(app, kit, token=token, host=host, trusted_hosts=trusted_hosts, needed=needed)
     live.install(app, kit)
     for noun in NOUNS:
         app.register_blueprint(noun.blueprint)
-    app.add_url_rule("/static/htmx.min.js", "htmx", _htmx)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))
     app.register_error_handler(jobkit.BadInput, lambda error: _sorry(400, "Not like that", error))
     app.register_error_handler(
@@ -109,9 +110,3 @@ def _lost(code: int) -> ResponseReturnValue:
     if is_api():
         return problem(code, message, "See /api/v1/openapi.json.")
     return page("error.html", poll=False, title=title, message=message, hint=hint), code
-
-
-def _htmx() -> Response:
-    """Serve the htmx that the build put beside this distribution."""
-    path = Path(str(distribution("jobkit").locate_file("jobkit_vendor/htmx.min.js")))
-    return send_file(path, mimetype="text/javascript", max_age=86400)

@@ -3,7 +3,8 @@
 1. A poll says by `X-Have` what its page shows: the state it was made from, and its digest.
 2. When nothing was committed since, and no quarter of a minute has passed, it is answered 204
    without a look at a table.
-3. Else the part is rendered once for all who look at the same page at the same time.
+3. Else the part is rendered once for all who look at the same page at the same time: whoever asks
+   while it is rendered gets the one before.
 4. When it is the same to the letter, the answer is 204 as well, with the new `X-Have`.
 """
 
@@ -45,6 +46,7 @@ class Parts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._parts: OrderedDict[tuple[str, str], Part] = OrderedDict()
+        self._in_work: set[tuple[str, str]] = set()
 
     def get(self, key: tuple[str, str]) -> Part | None:
         """Return a part, however old."""
@@ -58,6 +60,18 @@ class Parts:
             self._parts.move_to_end(key)
             while len(self._parts) > MOST_KEPT:
                 self._parts.popitem(last=False)
+
+    def begin(self, key: tuple[str, str]) -> bool:
+        """Take it on to render a part; False while somebody else does."""
+        with self._lock:
+            is_free = key not in self._in_work
+            self._in_work.add(key)
+            return is_free
+
+    def end(self, key: tuple[str, str]) -> None:
+        """Say that a part was rendered, or could not be."""
+        with self._lock:
+            self._in_work.discard(key)
 
 
 def is_poll() -> bool:
@@ -77,19 +91,11 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
     pulse, parts = kit.pulse, Parts()
 
     def before() -> Response | None:
-        if request.method != "GET" or request.endpoint in ("static", "htmx"):
+        if request.method != "GET" or request.endpoint == "static":
             return None
         bucket = int(stopwatch() // BUCKET_SECONDS)
-        g.state = f"{pulse.read()}.{bucket}"
-        if not is_poll():
-            return None
-        state, _, digest = request.headers[HAVE].partition("-")
-        if state == g.state:
-            return _nothing_new(f"{state}-{digest}")
-        part = parts.get(_key())
-        if part is not None and _is_good(part, g.state, stopwatch()):
-            return _answer(part, digest)
-        return None
+        g.state = f"{g.get('pulse') or pulse.read()}.{bucket}"
+        return _known(parts) if is_poll() else None
 
     def after(answer: Response) -> Response:
         # What says what it is was rendered before: to keep it again would make it look fresh.
@@ -101,8 +107,28 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
             return _answer(part, request.headers[HAVE].partition("-")[2], answer)
         return answer
 
+    def end(_: BaseException | None) -> None:
+        if (key := g.pop("in_work", None)) is not None:
+            parts.end(key)
+
     app.before_request(before)
     app.after_request(after)
+    app.teardown_request(end)
+
+
+def _known(parts: Parts) -> Response | None:
+    """Answer a poll with what is known; None when it is to be rendered for it."""
+    state, _, digest = request.headers[HAVE].partition("-")
+    if state == g.state:
+        return _nothing_new(f"{state}-{digest}")
+    key = _key()
+    part = parts.get(key)
+    if part is not None and _is_good(part, g.state, stopwatch()):
+        return _answer(part, digest)
+    if parts.begin(key):
+        g.in_work = key
+        return None
+    return None if part is None else _answer(part, digest)
 
 
 def _key() -> tuple[str, str]:
@@ -127,4 +153,6 @@ def _answer(part: Part, digest: str, answer: Response | None = None) -> Response
 
 
 def _nothing_new(said: str) -> Response:
-    return Response(status=204, headers={HAVE: said})
+    answer = Response(status=204, headers={HAVE: said})
+    del answer.headers["Content-Type"]
+    return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import secrets
 from urllib.parse import urlencode, urlsplit
 
 from flask import Response
@@ -27,6 +28,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 TLS_ONLY = "max-age=31536000"
+SALT_DIGITS = 16
 SMALL = ("attempt", "after", "version")
 MOST_SMALL, MOST_NUMBER = (1 << 31) - 1, (1 << 63) - 1
 """What columns of both databases hold."""
@@ -64,12 +66,21 @@ def is_same(form_key: str) -> bool:
         host: str = request.host
         return origin.partition("://")[2] == host
     given: str = request.form.get("form_token", "")
-    return bool(form_key) and hmac.compare_digest(given.encode(), form_token(form_key).encode())
+    salt = given[:SALT_DIGITS]
+    return bool(form_key) and hmac.compare_digest(
+        given.encode(), form_token(form_key, salt).encode()
+    )
 
 
-def form_token(key: str) -> str:
-    """Return what a form of a session holds, for browsers that do not say where they come from."""
-    return hmac.new(key.encode(), b"form", hashlib.sha256).hexdigest() if key else ""
+def form_token(key: str, salt: str | None = None) -> str:
+    """Return what a form of a session holds, for browsers that do not say where they come from.
+
+    Each is another text: what is packed with what a stranger chose must not say it by its length.
+    """
+    if not key:
+        return ""
+    salt = secrets.token_hex(SALT_DIGITS // 2) if salt is None else salt
+    return salt + hmac.new(key.encode(), b"form" + salt.encode(), hashlib.sha256).hexdigest()
 
 
 def is_from_elsewhere() -> bool:
@@ -113,13 +124,16 @@ def _fits(name: str, value: str) -> bool:
 
 def harden(response: Response) -> Response:
     """Forbid scripts, frames, sniffing and caches; what scripts left has stricter headers."""
+    if response.status_code == 204:  # nothing that could be run, framed or sniffed
+        response.headers["Cache-Control"] = "no-store"
+        return response
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", TLS_ONLY)
-    if request.endpoint not in ("static", "htmx"):
+    if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
-    response.vary.update(("HX-Request", "Cookie"))
+        response.vary.update(("HX-Request", "Cookie"))
     return response
 
 

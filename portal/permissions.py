@@ -11,7 +11,6 @@ ANYBODY = "anybody"
 
 NEEDED = {
     "static": ANYBODY,
-    "htmx": ANYBODY,
     "login": ANYBODY,
     "enter": ANYBODY,
     "theme": "viewer",

@@ -9,6 +9,8 @@ from typing import Any
 
 import waitress
 from flask import Flask
+from waitress.channel import HTTPChannel
+from waitress.task import WSGITask
 
 from jobkit.clock import nap, stopwatch
 from portal.app import MOST_BYTES
@@ -21,6 +23,21 @@ MOST_CONNECTIONS = 500
 IDLE_SECONDS = 60
 GRACE_SECONDS = 5
 FORWARDED = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"}
+
+
+class Task(WSGITask):  # type: ignore[misc]
+    """An answer, after which the connection stays open also where it has no body, as a 204 has."""
+
+    def set_close_on_finish(self) -> None:
+        wants_end = self.request.headers.get("CONNECTION", "").lower() == "close"
+        if self.has_body or wants_end or self.version != "1.1":
+            super().set_close_on_finish()
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection of a browser."""
+
+    task_class = Task
 
 
 class Server:
@@ -100,4 +117,5 @@ def serve(app: Flask, host: str, port: int, *, trusted_proxy: str | None = None)
         clear_untrusted_proxy_headers=True,
         **proxy,
     )
+    server.channel_class = Channel
     return Server(server, host)

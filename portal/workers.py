@@ -1,4 +1,4 @@
-"""`/workers`: the workers."""
+"""`/workers`: the workers, and the queues that they serve."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ from portal.pages import page
 
 blueprint = Blueprint("workers", __name__)
 
+MOST_OFFLINE = 50
+
 
 @blueprint.get("/workers")
 def index() -> str:
-    """List the workers."""
+    """List the workers with what they hold, and the queues with what waits in them."""
     kit: jobkit.Kit = current_app.config["KIT"]
-    return page("workers/list.html", workers=kit.workers())
+    listed = kit.workers()
+    return page(
+        "workers/list.html",
+        online=[worker for worker in listed if worker.status != "OFFLINE"],
+        offline=[worker for worker in listed if worker.status == "OFFLINE"][:MOST_OFFLINE],
+        held=kit.workers.held(),
+        queues=kit.workers.queues(),
+        silent_before=kit.clock.now() - kit.settings.worker_offline_threshold,
+    )
 
 
 @blueprint.post("/workers/<worker_id>/drain")

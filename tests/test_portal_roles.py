@@ -9,13 +9,14 @@ from typing import Any
 
 import html5lib
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
 import jobkit
 from jobkit import passwords
 from jobkit.roles import ROLES, allows
-from portal import create_app, permissions
+from portal import create_app, permissions, presence
 from portal.api import routes
 from tests.people import PASSWORD, SAME_ORIGIN, add_people, bearer, enter
 from tests.stage import Stage, set_stage
@@ -345,7 +346,7 @@ def test_a_browser_that_does_not_say_where_it_comes_from_shows_the_form_s_token(
     admin, other = enter(app, "admin"), enter(app, "editor")
 
     def token(client: FlaskClient) -> str:
-        found = re.search(r'name="form_token" value="([0-9a-f]{64})"', client.get("/account").text)
+        found = re.search(r'name="form_token" value="([0-9a-f]{80})"', client.get("/account").text)
         assert found is not None
         return found[1]
 
@@ -404,8 +405,41 @@ def test_a_poll_of_who_may_not_look_any_more_brings_nothing(app: Flask, small: S
     news = {"HX-Request": "true", "X-Have": "x-y"}
     have = viewer.get("/jobs", headers=news).headers["X-Have"]
     assert viewer.get("/jobs", headers=news | {"X-Have": have}).status_code == 204
-    small.kit.users.disable("viewer")
+    enter(app, "admin").post("/users/viewer/disable", headers=SAME_ORIGIN)
     assert viewer.get("/jobs", headers=news | {"X-Have": have}).status_code == 401
+
+
+def test_who_is_shut_out_by_another_program_sees_no_page_at_once_and_no_poll_after_seconds(
+    app: Flask, small: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = enter(app, "viewer")
+    news = {"HX-Request": "true", "X-Have": "x-y"}
+    assert viewer.get("/jobs", headers=news).status_code == 200
+    small.kit.users.disable("viewer")
+    assert viewer.get("/jobs", headers=news).status_code == 200
+    monkeypatch.setattr(presence, "OLD_SECONDS", 0)
+    assert viewer.get("/jobs", headers=news).status_code == 401
+    monkeypatch.undo()
+    viewer = enter(app, "operator")
+    assert viewer.get("/jobs").status_code == 200
+    small.kit.users.disable("operator")
+    assert viewer.get("/jobs").status_code == 401
+
+
+def test_whose_session_it_is_is_not_asked_for_again_while_nothing_is_committed(
+    app: Flask, small: Stage
+) -> None:
+    viewer = enter(app, "viewer")
+    viewer.get("/workers")
+    asked: list[str] = []
+    sa.event.listen(
+        small.kit.database.engine,
+        "before_cursor_execute",
+        lambda _connection, _cursor, sql, *_: asked.append(sql),
+    )
+    viewer.get("/theme")
+    viewer.get("/runs/1")
+    assert not [sql for sql in asked if "portal_sessions" in sql or "sha256" in sql]
 
 
 # The pages of accounts

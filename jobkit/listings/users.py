@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 IDLE = timedelta(hours=12)
 LONGEST = timedelta(days=7)
-SEEN_EVERY = timedelta(minutes=1)
+SEEN_EVERY = timedelta(minutes=10)
+"""It is a commit, after which every page asks for news: many who look on must not make many."""
 FREE_GUESSES = {"user at address": 5, "address": 20, "user": 50}
 """How many wrong passwords are not followed by a wait: one guesser cannot lock out a user."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")

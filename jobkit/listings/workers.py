@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from jobkit import portraits
 from jobkit.cards import Card
 from jobkit.errors import BadInput, NotFound
-from jobkit.handles import Worker, worker_of
+from jobkit.handles import Queue, Run, Worker, run_of, worker_of
 from jobkit.listings.listing import Collection, Listing
 from jobkit.states import WORKER_STATUSES
-from jobkit.store import workers
+from jobkit.store import history, queues, workers
 from jobkit.wakeups import notify
 
 if TYPE_CHECKING:
     from polars import DataFrame
+
+
+TAKERS = ("IDLE", "BUSY")
+MOST_HELD = 1000
 
 
 class WorkerList(Listing[Worker]):
@@ -82,9 +86,43 @@ class Workers(Collection):
         """Return what is shown of all."""
         return self().card()
 
+    def held(self) -> dict[str, list[Run]]:
+        """Return the runs that workers hold, by the identity of the worker; up to 1,000."""
+        found: dict[str, list[Run]] = {}
+        with self._kit.database.read() as connection:
+            for row in history.held(connection, MOST_HELD):
+                found.setdefault(row.worker_id, []).append(run_of(self._kit, row))
+        return found
+
+    def queues(self) -> list[Queue]:
+        """Return the queues that have unfinished runs or a worker, by name."""
+        now = self._kit.clock.now()
+        alive = now - self._kit.settings.worker_offline_threshold
+        with self._kit.database.read() as connection:
+            depths = {row.queue: row for row in queues.depths(connection, now)}
+            listed = [worker_of(row) for row in workers.listed(connection)]
+        takers = [it for it in listed if it.status in TAKERS and it.last_heartbeat >= alive]
+        names = {name for taker in takers for name in taker.queues} | depths.keys()
+        return [
+            _queue(name, depths.get(name), [it for it in takers if name in it.queues])
+            for name in sorted(names)
+        ]
+
     def drain(self, name: str) -> int:
         """Ask workers, by name or identity, to finish their runs and end; returns how many."""
         with self._kit.database.write() as connection:
             asked = workers.ask_to_drain(connection, self._kit.clock.now(), name)
             notify(connection)
         return asked
+
+
+def _queue(name: str, depth: Any, takers: list[Worker]) -> Queue:
+    return Queue(
+        name,
+        waiting=depth.waiting if depth is not None else 0,
+        due=depth.due if depth is not None else 0,
+        running=depth.running if depth is not None else 0,
+        oldest_at=depth.oldest_at if depth is not None else None,
+        workers=len(takers),
+        slots=sum(it.slots for it in takers),
+    )

@@ -96,6 +96,12 @@ def waiting(connection: Connection, limit: int = 200) -> Sequence[Row[Any]]:
     return connection.execute(statement.order_by(*order).limit(limit)).all()
 
 
+def held(connection: Connection, limit: int) -> Sequence[Row[Any]]:
+    """Return what workers hold, the longest first."""
+    statement = with_names().where(runs.c.status == IN_PROGRESS, runs.c.worker_id.is_not(None))
+    return connection.execute(statement.order_by(runs.c.claimed_at, runs.c.id).limit(limit)).all()
+
+
 def attempts_of(connection: Connection, run_: Row[Any]) -> Sequence[Row[Any]]:
     """Return the attempts of a run that have ended, in order."""
     statement = (

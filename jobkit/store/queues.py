@@ -43,6 +43,27 @@ def scene(
     )
 
 
+def depths(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
+    """Return for each queue that has unfinished runs how many wait, are due and run.
+
+    Rows of `queue, waiting, due, running, oldest_at`: since when the oldest is due.
+    """
+    is_due = sa.and_(runs.c.status == PENDING, runs.c.available_at <= now)
+    counted = {"waiting": runs.c.status == PENDING, "due": is_due}
+    counted["running"] = runs.c.status == IN_PROGRESS
+    columns: list[Any] = [
+        sa.func.sum(sa.case((condition, 1), else_=0)).label(name)
+        for name, condition in counted.items()
+    ]
+    columns.append(sa.func.min(sa.case((is_due, runs.c.available_at))).label("oldest_at"))
+    statement = (
+        sa.select(runs.c.queue, *columns)
+        .where(runs.c.status.in_((PENDING, IN_PROGRESS)))
+        .group_by(runs.c.queue)
+    )
+    return connection.execute(statement).all()
+
+
 def _servers(connection: Connection, now: datetime, offline_after: timedelta) -> dict[str, Server]:
     """Return the workers, by their identity, that are online and beat.
 
