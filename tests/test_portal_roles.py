@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 import html5lib
 import pytest
@@ -541,3 +542,54 @@ def test_this_machine_s_own_portal_needs_no_users(small: Stage) -> None:
     assert client.get("/api/v1/me", headers=shown).json["role"] == "admin"
     stranger = create_app(small.kit, token="the-token").test_client()
     assert stranger.get("/api/v1/me", headers={"Authorization": "Bearer x"}).status_code == 401
+
+
+PLACES = (
+    "/", "/jobs", "/jobs/sales", "/jobs/typed", "/runs", "/runs/1", "/runs/2", "/workers",
+    "/coverage", "/account",
+)  # fmt: skip
+
+
+def offered(app: Flask, html: str) -> dict[str, str]:
+    """Return the endpoints that a page's links, forms and buttons lead to, each by its address."""
+    page = html5lib.parse(html)
+    asked = [(link.get("href"), "GET") for link in page.iter(f"{XML}a")]
+    asked += [(form.get("action"), form.get("method", "get")) for form in page.iter(f"{XML}form")]
+    asked += [(button.get("formaction"), "GET") for button in page.iter(f"{XML}button")]
+    urls, found = app.url_map.bind("localhost"), {}
+    for address, method in asked:
+        if address and address.startswith("/"):
+            path = address.partition("?")[0].partition("#")[0]
+            endpoint, _ = urls.match(unquote(path), method=method.upper())
+            found[endpoint] = f"{method} {address}"
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_page_offers_what_the_role_may_and_nothing_else(
+    app: Flask, small: Stage, role: str
+) -> None:
+    kit = small.kit
+    kit.edit("sales", every="15m")
+    small.job("typed", signature=[{"name": "day", "type": "date"}])
+    kit.submit("sales")
+    small.finish(small.claim_one())
+    kit.submit("sales")
+    small.register("w1")
+    client, seen = enter(app, role), set()
+    for path in PLACES:
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        found = offered(app, answer.text)
+        refused = {
+            endpoint: address
+            for endpoint, address in found.items()
+            if NEEDED[endpoint] != permissions.ANYBODY and not allows(role, NEEDED[endpoint])
+        }
+        assert refused == {}, path
+        seen |= set(found)
+    acts = {"jobs.start", "jobs.form", "jobs.pause", "jobs.ask_backfill", "jobs.ask_many"}
+    acts |= {"runs.retry", "runs.cancel", "runs.ask_many", "workers.drain"}
+    assert acts & seen == (acts if allows(role, "operator") else set())
+    assert ("definitions.edit" in seen) == allows(role, "editor")
+    assert ("users.index" in seen) == allows(role, "admin")

@@ -76,7 +76,7 @@ def test_a_page_whose_time_is_up_says_where_it_goes_on(
         assert (looked.rows, looked.onward, looked.is_full) == ([], 4, False)
         looked = search.page(connection, sieve, limit=10, before=4, is_time_up=lambda: True)
         assert looked.onward == 2
-        looked = search.page(connection, sieve, limit=10, before=2)
+        looked = search.page(connection, sieve, limit=10, before=2, is_time_up=lambda: True)
         assert (looked.rows, looked.onward) == ([], None)
 
 

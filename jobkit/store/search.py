@@ -84,7 +84,7 @@ def page(
         found += rows
         if len(found) > limit:
             return Found(found[:limit], found[limit - 1].id, True)
-        if is_time_up():
+        if below is not None and is_time_up():
             return Found(found, below, False)
     return Found(found, None, False)
 
@@ -101,8 +101,11 @@ def ids(connection: Connection, sieve: Sieve, *, most: int, before: int | None =
 
 def _spans(
     connection: Connection, sieve: Sieve, before: int | None, limit: int
-) -> Iterator[tuple[list[Row[Any]], int]]:
-    """Yield what matches, span after span, each with the id below which nothing was looked at."""
+) -> Iterator[tuple[list[Row[Any]], int | None]]:
+    """Yield what matches, span after span, each with the id below which nothing was looked at.
+
+    None with the last one.
+    """
     if sieve.job_ids is not None and not sieve.job_ids:
         return
     lowest, top = _bounds(connection, sieve, before)
@@ -113,7 +116,7 @@ def _spans(
         rows = connection.execute(within).all()
         # What is left of a span that holds more than was asked for is the next one.
         top = rows[-1].id if len(rows) == limit else bottom
-        yield [row for row in rows if sieve.holds(row.params)], top
+        yield [row for row in rows if sieve.holds(row.params)], top if top > lowest else None
 
 
 def _bounds(connection: Connection, sieve: Sieve, before: int | None) -> tuple[int, int]:
