@@ -32,12 +32,18 @@ MARGIN = timedelta(hours=1)
 """How much longer than the longest attempt that ended one may be that has only begun."""
 
 
+Claims = tuple[int, int]
+"""From one instant on up to another, in microseconds since 1970."""
+
+
 @dataclass(frozen=True)
 class Tally:
     """Where roll-ups of hours are, and of which hours there are rows besides."""
 
     busy: str
-    peaks: str
+    """For each hour and worker what `rollups.BUSY` says."""
+    crowds: str
+    """For each hour `peak`, the most attempts at once, and `work_us`, the time in attempts."""
     loose: frozenset[int]
 
 
@@ -87,10 +93,10 @@ class Hours:
             return None
         named = "\n".join(sorted(rolled))
         key = hashlib.sha256(named.encode()).hexdigest()[:24]
-        busy, peaks = (self._folder / f"{kind}-of-{key}.parquet" for kind in KINDS)
-        if not (_is_there(busy) and _is_there(peaks)):
-            self._merge(list(rolled.values()), {"busy": busy, "peaks": peaks}, longest)
-        return Tally(str(busy), str(peaks), loose)
+        busy, crowds = (self._folder / f"{name}-of-{key}.parquet" for name in ("busy", "crowds"))
+        if not (_is_there(busy) and _is_there(crowds)):
+            self._merge(list(rolled.values()), busy, crowds, longest)
+        return Tally(str(busy), str(crowds), loose)
 
     def _rolled(self, files: Sequence[str], archived: Sequence[Any]) -> dict[str, Rolled]:
         """Return the files with their roll-ups: of the archive, or made here."""
@@ -115,23 +121,20 @@ class Hours:
             self._units[rolled.peaks] = frozenset(pl.read_parquet(rolled.peaks).get_column("unit"))
         return self._units[rolled.peaks]
 
-    def _merge(self, rolled: Sequence[Rolled], into: dict[str, Path], longest: timedelta) -> None:
+    def _merge(
+        self, rolled: Sequence[Rolled], busy: Path, crowds: Path, longest: timedelta
+    ) -> None:
         """Put roll-ups together; hours that several files know are counted from their rows."""
         units = pl.concat(
             [pl.scan_parquet(each.peaks).select(pl.col("unit").unique()) for each in rolled]
         )
         shared = units.group_by("unit").len().filter(pl.col("len") > 1).collect()
         hours = shared.get_column("unit").sort().to_list()
-        rows = _parquet([each.attempts for each in rolled])
-        touched = f"(SELECT * FROM {rows} WHERE {claimed_for(hours, longest)})"  # noqa: S608
-        within = among(hours)
-        for kind, path in into.items():
-            files = _parquet([getattr(each, kind) for each in rolled])
-            counted = f"{pieces_of(touched, within)} {KINDS[kind]}"
-            question = f"SELECT * FROM {files} WHERE NOT ({within})"  # noqa: S608
-            if hours:
-                question += f" UNION ALL SELECT * FROM ({counted})"  # noqa: S608
-            self._write(path, f"{question} ORDER BY unit")
+        self._write(busy, f"{_merged('busy', rolled, hours, longest)} ORDER BY unit")
+        work = f"""SELECT unit, sum(work_us)::BIGINT AS work_us
+            FROM {_parquet([str(busy)])} GROUP BY unit"""  # noqa: S608
+        peaks = _merged("peaks", rolled, hours, longest)
+        self._write(crowds, f"SELECT * FROM ({peaks}) JOIN ({work}) USING (unit) ORDER BY unit")  # noqa: S608
 
     def _write(self, path: Path, question: str) -> None:
         half = path.with_name(f"half-{secrets.token_hex(8)}-{path.name}")
@@ -144,29 +147,45 @@ class Hours:
             half.unlink(missing_ok=True)
 
 
+def _merged(kind: str, rolled: Sequence[Rolled], hours: Sequence[int], longest: timedelta) -> str:
+    """Return SQL for roll-ups of a kind as a whole; `hours` are counted from rows."""
+    within = among(hours)
+    files = _parquet([getattr(each, kind) for each in rolled])
+    question = f"SELECT * FROM {files} WHERE NOT ({within})"  # noqa: S608
+    if not hours:
+        return question
+    rows = _parquet([each.attempts for each in rolled])
+    claimed = claimed_in(claims_of(hours, longest))
+    touched = f"(SELECT * FROM {rows} WHERE {claimed})"  # noqa: S608
+    counted = f"{pieces_of(touched, within)} {KINDS[kind]}"
+    return f"{question} UNION ALL SELECT * FROM ({counted})"  # noqa: S608
+
+
 def among(units: Iterable[int]) -> str:
     """Return SQL that says whether a row is of one of these units."""
     listed = ", ".join(map(str, units))
     return f"unit IN ({listed})" if listed else "FALSE"
 
 
-def claimed_for(units: Sequence[int], longest: timedelta) -> str:
-    """Return SQL that says whether an attempt may have run in one of these hours, by its claim.
-
-    `units`: sorted. Ranges of instants, so that most of a sorted file need not be read.
-    """
+def claims_of(units: Sequence[int], longest: timedelta) -> list[Claims]:
+    """Return when attempts that ran in one of these hours, which are sorted, may be claimed."""
     before = (longest + MARGIN) // timedelta(microseconds=1)
     gap = HOUR_US
     while len(ranges := _ranges(units, before, gap)) > MOST_RANGES:
         gap *= 2
+    return ranges
+
+
+def claimed_in(claims: Sequence[Claims]) -> str:
+    """Return SQL that says whether an attempt was claimed then: most of a file is not read."""
     said = [
-        f"claimed_at >= {_instant(low)} AND claimed_at < {_instant(high)}" for low, high in ranges
+        f"claimed_at >= {_instant(low)} AND claimed_at < {_instant(high)}" for low, high in claims
     ]
     return " OR ".join(f"({each})" for each in said) or "FALSE"
 
 
-def _ranges(units: Sequence[int], before: int, gap: int) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+def _ranges(units: Sequence[int], before: int, gap: int) -> list[Claims]:
+    found: list[Claims] = []
     for unit in units:
         low, high = unit - before, unit + HOUR_US
         if found and low <= found[-1][1] + gap:

@@ -117,18 +117,20 @@ class Log:
         shape: Callable[[pl.DataFrame], pl.DataFrame] | None = None,
         joins: Iterable[str | None] = (),
         quick: Quick | None = None,
+        moment: str | None = None,
     ) -> Report:
         """Answer a statement of jobkit's own as a report.
 
         `call`: how it is asked for, like `throughput(every="1h")`; `shape`: what is still done to
         the rows; `joins`: which of `job`, `queue` and `trigger` it reads of `attempts` or `runs`.
+        `moment`: a column of which the statement takes only rows in the window.
         `quick`: how roll-ups give the same rows, where there are any.
         """
         rows_read, began = self._rows_read(sql), time.perf_counter()
         wanted = views.JOINED.intersection(name for name in joins if name)
         found = None if quick is None else quick()
         if found is None:
-            found = self.rows(sql, wanted)
+            found = self.rows(sql, wanted, moment=moment)
         df = self._in_zone(found if shape is None else shape(found))
         return Report(
             name=name,
@@ -332,19 +334,21 @@ class Log:
         left, files = self.shelf.rolled(kind, self.snapshot, self.sources, self.window)
         if not files:
             return None
-        return self.rows(sql(f"read_parquet({views.listed(files)})"), sources=left)
+        relation = f"read_parquet({views.listed(files)})"
+        return self.rows(sql(relation), sources=left, moment="completed_at")
 
     def rows(
         self,
         sql: str,
         joins: frozenset[str] = frozenset(),
         sources: Sources | None = None,
+        moment: str | None = None,
     ) -> pl.DataFrame:
         """Answer a statement of jobkit's own over the views; instants are in UTC."""
         sources = sources or self.sources
         with self.shelf.cursor() as cursor:
             self._derive(cursor, views.tables_in(sql))
-            told = views.within(cursor, sql, joins, self.snapshot, sources, self.window)
+            told = views.within(cursor, sql, joins, self.snapshot, sources, self.window, moment)
             return pl.DataFrame(cursor.sql(told))
 
     def _rows_read(self, sql: str) -> int:

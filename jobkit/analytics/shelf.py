@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ import duckdb
 import polars as pl
 
 from jobkit.analytics.hot import Folder, State, earliest
-from jobkit.analytics.hours import Hours, Tally
+from jobkit.analytics.hours import Claims, Hours, Tally
 from jobkit.analytics.objects import Objects
 from jobkit.analytics.objects import longest as longest_of
 from jobkit.analytics.shapes import ATTEMPTS, RUNS
@@ -187,6 +187,17 @@ class Shelf:
         if self._hours is None:
             self._hours = Hours(folder.path, self.objects, self.cursor)
         return self._hours.tally(sources.attempts[1:], snapshot.archived, last, sources.longest)
+
+    def claimed(self, snapshot: Snapshot, sources: Sources, claims: Sequence[Claims]) -> Sources:
+        """Return the sources without files of the archive that hold no attempt claimed then."""
+        left = set()
+        for row in snapshot.archived:
+            if row.kind == "attempts" and row.first_at is not None:
+                first, last = micros(row.first_at), micros(row.last_at)
+                if not any(low <= last and first < high for low, high in claims):
+                    left.add(str(self.objects.path(row)))
+        kept = tuple(file for file in sources.attempts if file not in left)
+        return replace(sources, attempts=kept)
 
     # The engine
 

@@ -157,9 +157,14 @@ def within(
     snapshot: Snapshot,
     sources: Sources,
     window: Window,
+    moment: str | None = None,
 ) -> str:
-    """Return a statement of jobkit's own with its views in it, so that they are bound once."""
-    questions = _questions(cursor, tables_in(sql), joins, snapshot, sources, window)
+    """Return a statement of jobkit's own with its views in it, so that they are bound once.
+
+    `moment`: an instant that lies in the window in all rows that the statement takes: then views
+    need not look at others, which is half of the time of a count.
+    """
+    questions = _questions(cursor, tables_in(sql), joins, snapshot, sources, window, moment)
     made = ", ".join(f"{name} AS NOT MATERIALIZED ({q})" for name, q in questions.items())
     if not made:
         return sql
@@ -173,6 +178,7 @@ def _questions(
     snapshot: Snapshot,
     sources: Sources,
     window: Window,
+    moment: str | None = None,
 ) -> dict[str, str]:
     """Return the SELECT of each view, and register the frames that they read."""
     found, frames = {}, {}
@@ -182,9 +188,9 @@ def _questions(
         found["workers"] = f"SELECT {_plain(WORKERS)} FROM worker_rows"  # noqa: S608
         frames["worker_rows"] = snapshot.workers
     if "runs" in names:
-        found["runs"] = _runs(sources, window, joins)
+        found["runs"] = _runs(sources, window, joins, moment)
     if "attempts" in names:
-        found["attempts"] = _attempts(sources, window, joins)
+        found["attempts"] = _attempts(sources, window, joins, moment)
         frames["fresh_attempts"] = sources.fresh_attempts
     if "runs" in names or ("attempts" in names and {"queue", "trigger"} & joins):
         frames["fresh_runs"] = sources.fresh_runs
@@ -205,15 +211,18 @@ def _chosen(columns: dict[str, tuple[str, str]], joins: frozenset[str], own: str
     return _plain(kept)
 
 
-def _runs(sources: Sources, window: Window, joins: frozenset[str]) -> str:
-    source = f"({_run_rows(sources, window)}) r"
+def _runs(sources: Sources, window: Window, joins: frozenset[str], moment: str | None) -> str:
+    source = f"({_run_rows(sources, window, moment)}) r"
     if "job" in joins:
         source += " LEFT JOIN job_rows j ON j.id = r.job_id"
     return f"SELECT {_chosen(RUNS, joins, 'r')} FROM {source}"  # noqa: S608
 
 
-def _run_rows(sources: Sources, window: Window) -> str:
+def _run_rows(sources: Sources, window: Window, moment: str | None) -> str:
     """Return SQL for the runs of a window: from slot or making to end they touch it."""
+    if moment is not None:
+        held = window.holds(moment)
+        return f"{_rows('runs', sources, _run_columns(), held)} WHERE {held}"
     made = ended = "TRUE"  # of the whole history all, whatever a clock says that is ahead
     if window.start is not None:
         # A clock that goes behind ends a run before its slot.
@@ -229,8 +238,8 @@ def _run_columns() -> str:
     return ", ".join(made.removeprefix("r.") for made, _ in RUNS.values() if made.startswith("r."))
 
 
-def _attempts(sources: Sources, window: Window, joins: frozenset[str]) -> str:
-    source = f"({_attempt_rows(sources, window)}) a"
+def _attempts(sources: Sources, window: Window, joins: frozenset[str], moment: str | None) -> str:
+    source = f"({_attempt_rows(sources, window, moment)}) a"
     if "job" in joins:
         source += " LEFT JOIN job_rows j ON j.id = a.job_id"
     if {"queue", "trigger"} & joins:
@@ -239,7 +248,7 @@ def _attempts(sources: Sources, window: Window, joins: frozenset[str]) -> str:
     return f"SELECT {_chosen(ATTEMPTS, joins, 'a')} FROM {source}"  # noqa: S608
 
 
-def _attempt_rows(sources: Sources, window: Window) -> str:
+def _attempt_rows(sources: Sources, window: Window, moment: str | None) -> str:
     """Return SQL for the attempts of a window: from claim to end they touch it."""
     touches = "TRUE"
     if window.start is not None:
@@ -247,8 +256,15 @@ def _attempt_rows(sources: Sources, window: Window) -> str:
         earliest = literal(window.start - sources.longest)
         # A clock that goes behind ends an attempt before its claim.
         touches = f"claimed_at < {literal(window.end + SKEW)}"
-        touches += f" AND least(claimed_at, finished_at) < {literal(window.end)}"
-        touches += f" AND greatest(claimed_at, finished_at) >= {start} AND claimed_at >= {earliest}"
+        touches += f" AND claimed_at >= {earliest} AND "
+        touches += (
+            window.holds(moment)
+            if moment
+            else (
+                f"least(claimed_at, finished_at) < {literal(window.end)}"
+                f" AND greatest(claimed_at, finished_at) >= {start}"
+            )
+        )
     names = [made.removeprefix("a.") for made, _ in ATTEMPTS.values() if made.startswith("a.")]
     return _rows("attempts", sources, ", ".join(names), touches) + (f" WHERE {touches}")
 

@@ -38,6 +38,7 @@ def throughput(log: Log, every: str | None, by: str | None) -> Report:
         lambda df: _throughput_chart(df, every, by, log.window.zone),
         grouping.filled(("ended", *ENDED)),
         quick=lambda: _from_rollups(log, grouping, every, by),
+        moment="completed_at",
     )
 
 
@@ -101,10 +102,14 @@ def utilisation(log: Log, every: str, by: str | None) -> Report:
     buckets, unit = grouping.buckets, unit_of(grouping.buckets)
     worker = "worker, " if by == "worker" else ""
     _check_worker(by)
+    is_whole = buckets.unit == "time" and buckets.size == unit  # each row is a worker's bucket
 
     def sql(parts: Parts) -> str:
-        inner = f"""SELECT {grouping.columns}worker_id AS worker, sum(busy_us) AS busy_us,
-            sum(work_us) AS work_us FROM ({parts.busy}) GROUP BY 1, 2"""  # noqa: S608
+        summed = (
+            "busy_us, work_us" if is_whole else "sum(busy_us) AS busy_us, sum(work_us) AS work_us"
+        )
+        inner = f"""SELECT {grouping.columns}worker_id AS worker, {summed}
+            FROM ({parts.busy}) {"" if is_whole else "GROUP BY 1, 2"}"""  # noqa: S608
         return f"""{parts.clauses}
         SELECT make_timestamp(bucket) AS bucket, {worker}count(*) AS workers,
             sum(coalesce(w.slots, 1))::BIGINT AS slots,
@@ -134,7 +139,7 @@ def utilisation(log: Log, every: str, by: str | None) -> Report:
 
 def _hourly(log: Log, unit: int, sql: Callable[[Parts], str]) -> pl.DataFrame | None:
     parts = from_rollups(log, unit)
-    return None if parts is None else log.rows(sql(parts))
+    return None if parts is None else log.rows(sql(parts), sources=parts.sources)
 
 
 def _check_worker(by: str | None) -> None:
@@ -176,10 +181,10 @@ def concurrency(log: Log, every: str) -> Report:
     buckets, unit = grouping.buckets, unit_of(grouping.buckets)
 
     def sql(parts: Parts) -> str:
-        return f"""{parts.clauses}, peaks AS ({parts.peaks}), work AS ({parts.work})
+        return f"""{parts.clauses}
         SELECT make_timestamp(bucket) AS bucket, max(peak)::BIGINT AS peak,
             sum(work_us)::BIGINT / 1e6 AS work_seconds
-        FROM (SELECT {grouping.columns}peak, work_us FROM peaks JOIN work USING (unit))
+        FROM (SELECT {grouping.columns}peak, work_us FROM ({parts.crowds}))
         GROUP BY bucket ORDER BY bucket"""  # noqa: S608
 
     def shaped(df: pl.DataFrame) -> pl.DataFrame:

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from jobkit.analytics.hours import Tally, among, claimed_for
+from jobkit.analytics.hours import among, claimed_in, claims_of
 from jobkit.analytics.rollups import BUSY, HOUR_US, PEAKS, PIECES
-from jobkit.analytics.window import literal, micros
+from jobkit.analytics.shelf import Sources
+from jobkit.analytics.window import literal, micros, naive
 
 if TYPE_CHECKING:
     from jobkit.analytics.log import Log
 
-WORK = "SELECT unit, sum(e - s)::BIGINT AS work_us FROM pieces GROUP BY unit"
-"""For each unit: time in attempts."""
+CROWDS = f"""SELECT unit, peak, work_us FROM ({PEAKS}) JOIN (
+    SELECT unit, sum(e - s)::BIGINT AS work_us FROM pieces GROUP BY unit
+) USING (unit)"""  # noqa: S608
+"""For each unit: the most attempts at once, and time in attempts."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +42,33 @@ class Parts:
     clauses: str
     """WITH clauses for `pieces`: spans that are cut at the borders of units."""
     busy: str = BUSY
-    peaks: str = PEAKS
-    work: str = WORK
+    crowds: str = CROWDS
+    sources: Sources | None = None
+    """Where rows are read; None: from all that the window has."""
 
 
-def from_rows(log: Log, unit: int, where: str = "TRUE", claims: str = "TRUE") -> Parts:
-    """Count attempts from claim to end, and those that still run, as far as the window goes.
+RUNNING = """SELECT worker, epoch_us(claimed_at), {high} FROM runs
+        WHERE status = 'IN_PROGRESS' AND claimed_at < {end}"""
 
-    `where`: of pieces, which count; `claims`: of attempts, which may have such pieces.
-    """
+
+def from_rows(log: Log, unit: int) -> Parts:
+    """Count attempts from claim to end, and those that still run, as far as the window goes."""
     at = Bounds.of(log)
+    running = RUNNING.format(high=at.high, end=literal(log.window.end))
+    return Parts(_clauses(at, unit, running, "TRUE", "TRUE"))
+
+
+def _clauses(at: Bounds, unit: int, running: str, claimed: str, where: str) -> str:
+    """Return WITH clauses; `claimed` says which attempts may have pieces, `where` which count."""
     spans = f"""SELECT worker_id, greatest(s, {at.low}) AS s,
         least(greatest(s, e), {at.high}) AS e FROM (
         SELECT worker AS worker_id, epoch_us(claimed_at) AS s,
             epoch_us(coalesce(finished_at, started_at, claimed_at)) AS e
-        FROM attempts WHERE {claims}
-        UNION ALL
-        SELECT worker, epoch_us(claimed_at), {at.high} FROM runs
-        WHERE status = 'IN_PROGRESS' AND claimed_at < {literal(log.window.end)}
+        FROM attempts WHERE {claimed}
+        UNION ALL {running}
     ) WHERE (greatest(s, e) > {at.low} OR s >= {at.low}) AND s < {at.high}"""  # noqa: S608
     cut = PIECES.replace("{unit}", str(unit))
-    return Parts(f"WITH spans AS ({spans}), pieces AS (SELECT * FROM ({cut}) WHERE {where})")  # noqa: S608
+    return f"WITH spans AS ({spans}), pieces AS (SELECT * FROM ({cut}) WHERE {where})"  # noqa: S608
 
 
 def from_rollups(log: Log, unit: int) -> Parts | None:
@@ -73,39 +82,55 @@ def from_rollups(log: Log, unit: int) -> Parts | None:
     if tally is None:
         return None
     at = Bounds.of(log)
-    counted = sorted(unit for unit in _counted(log, tally, at) if unit + HOUR_US > at.low)
-    within = among(counted)
-    rows = from_rows(log, unit, within, claimed_for(counted, log.sources.longest))
-    first, until = -(-at.low // HOUR_US) * HOUR_US, at.high // HOUR_US * HOUR_US
-    rolled = f"WHERE unit >= {first} AND unit < {until} AND NOT ({within})"
-    busy, peaks = (f"read_parquet({_quoted(path)}) {rolled}" for path in (tally.busy, tally.peaks))
+    low = at.low if log.window.start else at.low // HOUR_US * HOUR_US  # nothing is before the first
+    running = _running(log, at)
+    cut = {edge // HOUR_US * HOUR_US for edge in (low, at.high) if edge % HOUR_US}
+    counted = cut | tally.loose | _fresh(log, running, at)
+    counted = {hour for hour in counted if low < hour + HOUR_US and hour < at.high}
+    within = among(sorted(counted))
+    claims = claims_of(sorted(counted), log.sources.longest)
+    whole = f"unit >= {-(-low // HOUR_US) * HOUR_US} AND unit < {at.high // HOUR_US * HOUR_US}"
+    rolled = f"WHERE {whole} AND NOT ({within})"
     return Parts(
-        rows.clauses,
-        f"SELECT * FROM {busy} UNION ALL ({BUSY})",  # noqa: S608
-        f"SELECT * FROM {peaks} UNION ALL ({PEAKS})",  # noqa: S608
-        f"SELECT unit, sum(work_us)::BIGINT AS work_us FROM {busy} GROUP BY unit "  # noqa: S608
-        f"UNION ALL ({WORK})",
+        _clauses(at, unit, _values(running), claimed_in(claims), within),
+        f"SELECT * FROM read_parquet({_quoted(tally.busy)}) {rolled} UNION ALL ({BUSY})",  # noqa: S608
+        f"SELECT * FROM read_parquet({_quoted(tally.crowds)}) {rolled} UNION ALL ({CROWDS})",  # noqa: S608
+        log.shelf.claimed(log.snapshot, log.sources, claims),
     )
 
 
-def _counted(log: Log, tally: Tally, at: Bounds) -> set[int]:
-    """Return the hours that the window cuts, and those in which rows are that no file has."""
-    cut = {edge // HOUR_US * HOUR_US for edge in (at.low, at.high) if edge % HOUR_US}
-    s, e = pl.col("s"), pl.col("e")
+def _running(log: Log, at: Bounds) -> pl.DataFrame:
+    """Return what is in progress: no run that is kept in a file is."""
+    running = log.sources.fresh_runs.filter(
+        pl.col("claimed_at") < naive(log.window.end), status="IN_PROGRESS"
+    )
     claimed = pl.col("claimed_at").dt.epoch("us")
+    return running.select("worker_id", s=claimed, e=pl.lit(at.high, dtype=pl.Int64))
+
+
+def _values(spans: pl.DataFrame) -> str:
+    if spans.is_empty():
+        return "SELECT NULL, NULL, NULL WHERE FALSE"
+    rows = [
+        f"({'NULL' if worker is None else _quoted(worker)}, {s}, {e})"
+        for worker, s, e in spans.iter_rows()
+    ]
+    return f"VALUES {', '.join(rows)}"
+
+
+def _fresh(log: Log, running: pl.DataFrame, at: Bounds) -> set[int]:
+    """Return the hours in which rows are that no file has."""
+    s, e = pl.col("s"), pl.col("e")
     ended = pl.coalesce("finished_at", "started_at", "claimed_at").dt.epoch("us")
-    running = log.sources.fresh_runs.filter(status="IN_PROGRESS")
+    claimed = pl.col("claimed_at").dt.epoch("us")
     spans = pl.concat(
-        [
-            log.sources.fresh_attempts.select(s=claimed, e=ended),
-            running.select(s=claimed, e=pl.lit(at.high, dtype=pl.Int64)),
-        ]
-    ).with_columns(e=pl.max_horizontal(e, s + 1))
-    spans = spans.filter(s < at.high, e > at.low)
+        [log.sources.fresh_attempts.select(s=claimed, e=ended), running.drop("worker_id")]
+    )
+    spans = spans.with_columns(e=pl.max_horizontal(e, s + 1)).filter(s < at.high, e > at.low)
     spans = spans.with_columns(s=s.clip(lower_bound=at.low), e=e.clip(upper_bound=at.high))
     hours = spans.select(unit=pl.int_ranges(s // HOUR_US * HOUR_US, e, HOUR_US)).explode("unit")
-    return {*cut, *tally.loose, *hours.get_column("unit").unique().drop_nulls()}
+    return set(hours.get_column("unit").unique().drop_nulls())
 
 
-def _quoted(path: str) -> str:
-    return "'" + path.replace("'", "''") + "'"
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

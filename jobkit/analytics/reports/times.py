@@ -62,6 +62,7 @@ def _measured(
         lambda df: _chart(df, title, by, log.window.zone),
         grouping.filled(("attempts",)),
         joins=grouping.joins,
+        moment=moment,
     )
 
 
