@@ -35,10 +35,10 @@ MOST_ROWS = 100
 @blueprint.get("/analytics")
 def index() -> str:
     """Show the chart of each question."""
-    window, log = _asked()
-    found = [
-        (name, title, _drawn(ask(log, WINDOWS[window]))) for name, (title, ask) in QUESTIONS.items()
-    ]
+    kit, window = _kit(), _window()
+    log, found = current_app.config["ANSWERS"].get(
+        ("analytics", window), lambda: kit.pulse.read(), lambda: _answered(kit, window)
+    )
     return page(
         "analytics/index.html",
         poll=False,
@@ -54,8 +54,15 @@ def show(name: str) -> str:
     if name not in QUESTIONS:
         abort(404)
     title, ask = QUESTIONS[name]
-    window, log = _asked()
-    report = ask(log, WINDOWS[window])
+    kit, window = _kit(), _window()
+
+    def answer() -> tuple[Any, Any]:
+        log = kit.log(window)
+        return log, ask(log, WINDOWS[window])
+
+    log, report = current_app.config["ANSWERS"].get(
+        ("analytics", window, name), lambda: kit.pulse.read(), answer
+    )
     return page(
         "analytics/show.html",
         poll=False,
@@ -69,14 +76,26 @@ def show(name: str) -> str:
     )
 
 
-def _asked() -> tuple[str, Any]:
+def _answered(kit: jobkit.Kit, window: str) -> tuple[Any, list[tuple[str, str, Markup | None]]]:
+    """Ask every question of one look at the history."""
+    log = kit.log(window)
+    return log, [
+        (name, title, _drawn(ask(log, WINDOWS[window]))) for name, (title, ask) in QUESTIONS.items()
+    ]
+
+
+def _kit() -> jobkit.Kit:
     kit: jobkit.Kit = current_app.config["KIT"]
-    window = request.args.get("window") or "7d"
+    return kit
+
+
+def _window() -> str:
+    window: str = request.args.get("window") or "7d"
     if window not in WINDOWS:
         raise jobkit.BadInput(
             f"{window!r} is no window of this page.", f"Use one of {', '.join(WINDOWS)}."
         )
-    return window, kit.log(window)
+    return window
 
 
 def _shown(window: str, log: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from portal import (
     access,
     account,
     analytics,
+    answers,
     artifacts,
     assets,
     coverage,
@@ -83,6 +84,7 @@ def create_app(
     needed = permissions.NEEDED | api.NEEDED
     access.install(app, kit, token=token, host=host, trusted_hosts=trusted_hosts, needed=needed)
     live.install(app, kit)
+    app.config["ANSWERS"] = answers.Answers()
     for noun in NOUNS:
         app.register_blueprint(noun.blueprint)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))

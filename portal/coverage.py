@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from flask import Blueprint, current_app, redirect, url_for
 from flask.typing import ResponseReturnValue
@@ -11,12 +12,15 @@ from markupsafe import Markup
 
 import jobkit
 from jobkit.text import iso, parse_instant
+from portal.answers import Answers
 from portal.pages import page
 
 blueprint = Blueprint("coverage", __name__)
 
 WINDOWS = {"1d": "a day", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 MOST_LISTED = 50
+MOST_NAMED = 300
+"""How many jobs are offered by name while one is typed."""
 
 
 def _kit() -> jobkit.Kit:
@@ -26,27 +30,47 @@ def _kit() -> jobkit.Kit:
 
 @blueprint.get("/coverage")
 def index() -> str:
-    """Show a strip and a figure of each job, and the slots that are amiss."""
+    """Show a strip and a figure of each job, the worst first, and the slots that are amiss."""
     window, job = request.args.get("window") or "7d", request.args.get("job") or None
-    found = _kit().log(window).coverage(job=job)
-    chart, amiss = found.chart, found.amiss
+    at = max(request.args.get("at", 0, type=int), 0)
+    kit, names = _kit(), _kit().board.names()
+    found, amiss, holes = _answers().get(
+        ("coverage", window, job), lambda: kit.pulse.read(), lambda: _judged(kit, window, job)
+    )
+    figures = found.worst_first
+    chart = found.strip(figures[at : at + MOST_LISTED])
     return page(
         "coverage/show.html",
         poll=False,
         found=found,
         rows=[
             (figure, Markup(chart.row_svg(row)))  # noqa: S704 - it escapes what people typed
-            for figure, row in zip(found.figures, chart.rows, strict=True)
+            for figure, row in zip(figures[at:], chart.rows, strict=False)
         ],
+        at=at,
+        step=MOST_LISTED,
+        total=len(figures),
         amiss=amiss[::-1][:MOST_LISTED],
         hidden=len(amiss[MOST_LISTED:]),
-        holes=sum(map(len, found.holes().values())),
+        holes=holes,
         bounds={"from": iso(found.start), "to": iso(found.window.end)},
         windows=WINDOWS,
         chosen_window=window,
         chosen_job=job,
-        names=[job.name for job in _kit().jobs],
+        names=set(names),
+        offered=names[:MOST_NAMED],
     )
+
+
+def _judged(kit: jobkit.Kit, window: str, job: str | None) -> tuple[Any, list[Any], int]:
+    """Return a coverage, its slots that are amiss, and how many holes it has."""
+    found = kit.log(window).coverage(job=job)
+    return found, found.amiss, sum(map(len, found.holes().values()))
+
+
+def _answers() -> Answers:
+    answers: Answers = current_app.config["ANSWERS"]
+    return answers
 
 
 @blueprint.get("/coverage/fill")
@@ -63,6 +87,7 @@ def fill() -> ResponseReturnValue:
     """Make a run for each hole; a repeat makes none."""
     start, end, job = _asked()
     _kit().log((start, end)).coverage(job=job).fill()
+    _answers().forget()
     return redirect(url_for("coverage.index", job=job), 303)
 
 

@@ -22,6 +22,8 @@ blueprint = Blueprint("runs", __name__)
 FILTERS = tuple(item.name for item in fields(jobkit.Search))
 MOST_LISTED = 50
 MOST_NAMED = 10
+MOST_OFFERED = 300
+"""How many jobs are offered by name while one is typed."""
 FAILED = ("FAILURE", "ERROR", "TIMEOUT")
 
 
@@ -50,7 +52,8 @@ def index() -> str:
         wanted=wanted,
         filters=filters(wanted),
         before=before,
-        jobs=[] if request.htmx else list(_kit().jobs),
+        jobs=[] if request.htmx else _kit().board.names()[:MOST_OFFERED],
+        tags=[] if request.htmx else _kit().board.tags(),
         statuses=RUN_STATUSES,
         triggers=TRIGGERS,
         done=request.args.get("done", None, type=int),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -112,12 +112,25 @@ class Coverage:
     @cached_property
     def chart(self) -> Strip:
         """A strip for each job: cells of up to many slots show the worst mark of theirs."""
+        return self.strip(self.figures)
+
+    @cached_property
+    def worst_first(self) -> list[Figure]:
+        """The figures, those of jobs with the most holes first."""
+        return sorted(
+            self.figures,
+            key=lambda figure: (-sum(figure.counts.get(mark, 0) for mark in HOLES), figure.job),
+        )
+
+    def strip(self, figures: Sequence[Figure]) -> Strip:
+        """Return the strips of some jobs, in their order."""
         start, end = self.start, self.window.end
         step = step_for(end - start)
         cells: dict[int, dict[int, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
-        for job_id, cell, mark, count in _cells(self._judged, start, step):
+        wanted = self._judged["job_id"].is_in([figure.job_id for figure in figures])
+        for job_id, cell, mark, count in _cells(self._judged.filter(wanted), start, step):
             cells[job_id][cell][mark] = count
-        rows = [Row(figure.job, figure.words, cells[figure.job_id]) for figure in self.figures]
+        rows = [Row(figure.job, figure.words, cells[figure.job_id]) for figure in figures]
         return Strip(start, end, step, tuple(rows), self.window.zone)
 
     @property
