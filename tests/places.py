@@ -75,7 +75,7 @@ def _combined(values: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, Any]]
 
 
 def _quoted(address: str) -> str:
-    return quote(address, safe="/?&=%")
+    return quote(address, safe="/?&=%:")
 
 
 @contextmanager

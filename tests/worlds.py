@@ -272,6 +272,12 @@ def _world(stage: Stage, url: str) -> World:
     }  # fmt: skip
     found.others += [f"/runs/{runs[0].id}" for runs in looks["runs"] if runs]
     found.others += ["/jobs/reload prices", "/jobs/month end close", "/runs?status=FAILED&since=1d"]
+    found.others += [
+        "/jobs/reload prices/start?param:day=never",
+        "/jobs/reload prices/backfill",
+        "/jobs/ingest orders/backfill?from=2026-02-20&to=2026-03-02T12:00",
+        "/jobs/ingest orders/backfill?from=never&to=2026-03-02",
+    ]
     return found
 
 
