@@ -219,12 +219,22 @@ def test_the_pages_are_accessible_and_fit(
         portal.stage.kit.submit("long")
     portal.stage.claim_one()
     portal.stage.clock.turn(timedelta(minutes=30))
+    portal.stage.register("w1")
+    day = {"name": "day", "type": "date", "default": "2026-03-02", "help": "which one to load"}
+    portal.stage.job("typed", signature=[day])
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 860})
     page = context.new_page()
     page.goto(f"{portal.url}/?token={TOKEN}")
     found = {}
-    places = ("/", "/jobs", "/jobs/sales", "/jobs/long", "/runs", "/runs/2", "/runs/3")
-    forms = ("/jobs/sales/start", "/jobs/sales/backfill?from=2026-02-20&to=2026-03-02T12:00")
+    places = ("/", "/jobs", "/jobs/sales", "/jobs/long", "/runs", "/runs/2", "/runs/3", "/runs/4")
+    forms = (
+        "/jobs/sales/start",
+        "/jobs/typed/start?param:day=never",
+        "/jobs/sales/backfill?from=2026-02-20&to=2026-03-02T12:00",
+        "/jobs/sales/backfill?from=never&to=2026-03-02",
+        "/jobs/typed/backfill",
+        "/jobs/typed",
+    )
     for path in (*places, *forms, "/workers", "/login", "/nowhere"):
         page.goto(portal.url + path)
         violations = Axe().run(page).response["violations"]
