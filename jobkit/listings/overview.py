@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from jobkit.portraits import Numbers
-from jobkit.store import definitions, history, workers
+from jobkit.store import board, history, workers
 
 if TYPE_CHECKING:
     from jobkit.kit import Kit
@@ -19,13 +19,13 @@ def numbers(kit: Kit) -> Numbers:
     now = kit.clock.now()
     alive = now - kit.settings.worker_offline_threshold
     with kit.database.read() as connection:
-        jobs = definitions.listed(connection)
+        jobs, active = board.counts(connection)
         running, waiting, late = history.waiting_counts(connection, now, LATE)
         listed = workers.listed(connection)
     online = [row for row in listed if row.status in workers.ONLINE and row.last_heartbeat >= alive]
     return Numbers(
-        jobs=len(jobs),
-        paused=sum(not job.is_active for job in jobs),
+        jobs=jobs,
+        paused=jobs - active,
         waiting=waiting,
         running=running,
         late=late,
