@@ -142,7 +142,7 @@ def _faults(answer: dict[str, Any]) -> list[str]:
 
 
 def unexpected(said: list[str]) -> list[str]:
-    """Return what the browser said besides what a test asked for: no page, nobody signed in, a mistake."""
+    """Return what the browser said besides what a test asked for: no page, no user, a mistake."""
     codes = tuple(f"status of {code}" for code in (400, 401, 404, 422))
     return [text for text in said if not any(code in text for code in codes)]
 
