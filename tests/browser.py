@@ -34,7 +34,8 @@ LEFT = "net::ERR_ABORTED"
 """What a request ends with when its page is left; no fault."""
 
 
-def _executable(bundled: str) -> str:
+def find_executable(bundled: str) -> str:
+    """Return the program to start: one that is named, Playwright's own, or one on the PATH."""
     found = [os.environ.get("JOBKIT_BROWSER"), bundled if Path(bundled).exists() else None]
     for path in (*found, *map(shutil.which, NAMES)):
         if path:
@@ -45,7 +46,8 @@ def _executable(bundled: str) -> str:
     pytest.skip(missing)
 
 
-def _flags() -> list[str]:
+def flags() -> list[str]:
+    """Return what the browser is started with."""
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     return [*FLAGS, *(["--no-sandbox"] if is_root else [])]
 
@@ -56,8 +58,8 @@ def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        path = _executable(playwright.chromium.executable_path)
-        opened = playwright.chromium.launch(executable_path=path, args=_flags())
+        path = find_executable(playwright.chromium.executable_path)
+        opened = playwright.chromium.launch(executable_path=path, args=flags())
         yield opened
         opened.close()
 

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from portal import create_app, serve
@@ -208,37 +207,3 @@ def test_all_works_without_javascript(browser: Browser, portal: Portal) -> None:
     page.click("text=Pause")
     assert page.locator("text=Resume").is_visible()
     context.close()
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
-def test_the_pages_are_accessible_and_fit(
-    browser: Browser, portal: Portal, scheme: Any, width: int
-) -> None:
-    portal.stage.job("long", every="15m")
-    for _ in range(2):
-        portal.stage.kit.submit("long")
-    portal.stage.claim_one()
-    portal.stage.clock.turn(timedelta(minutes=30))
-    portal.stage.register("w1")
-    day = {"name": "day", "type": "date", "default": "2026-03-02", "help": "which one to load"}
-    portal.stage.job("typed", signature=[day])
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 860})
-    page = context.new_page()
-    page.goto(f"{portal.url}/?token={TOKEN}")
-    found = {}
-    places = ("/", "/jobs", "/jobs/sales", "/jobs/long", "/runs", "/runs/2", "/runs/3", "/runs/4")
-    forms = (
-        "/jobs/sales/start",
-        "/jobs/typed/start?param:day=never",
-        "/jobs/sales/backfill?from=2026-02-20&to=2026-03-02T12:00",
-        "/jobs/sales/backfill?from=never&to=2026-03-02",
-        "/jobs/typed/backfill",
-        "/jobs/typed",
-    )
-    for path in (*places, *forms, "/workers", "/login", "/nowhere"):
-        page.goto(portal.url + path)
-        violations = Axe().run(page).response["violations"]
-        found[path] = [(item["id"], item["nodes"][0]["html"]) for item in violations]
-        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), path
-    context.close()
-    assert {path: list_ for path, list_ in found.items() if list_} == {}

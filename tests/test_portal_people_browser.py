@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from jobkit import passwords
@@ -158,23 +156,3 @@ def test_another_site_s_form_does_nothing(page: Page, portal: Portal) -> None:
     page.click("button")
     page.wait_for_url(f"{portal.url}/jobs/sales/pause")
     assert portal.stage.kit.job("sales").is_active
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
-def test_the_pages_of_accounts_are_accessible_and_fit(
-    browser: Browser, portal: Portal, scheme: Any, width: int
-) -> None:
-    portal.stage.kit.tokens.add("nightly", "operator", user="admin")
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 860})
-    page = context.new_page()
-    found = {}
-    page.goto(f"{portal.url}/login")
-    for path in ("/login", "/account", "/users", "/"):
-        if path == "/account":
-            sign_in(page, "admin")
-        page.goto(portal.url + path)
-        violations = Axe().run(page).response["violations"]
-        found[path] = [(item["id"], item["nodes"][0]["html"]) for item in violations]
-        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), path
-    context.close()
-    assert {path: list_ for path, list_ in found.items() if list_} == {}

@@ -13,8 +13,6 @@ from playwright.sync_api import Browser, Locator, Page, expect
 import jobkit
 from tests.programs import TOKEN, Programs
 
-pytestmark = pytest.mark.xdist_group("portal walk")
-
 SOON = 20_000
 """Milliseconds for what a worker has to do first, on a busy machine."""
 SIGNATURE = [

@@ -11,7 +11,7 @@ from typing import Any
 from jobkit.errors import BadInput
 
 WIDTH = 640
-LEFT, RIGHT, TOP, BOTTOM = 48, 8, 26, 20
+LEFT, RIGHT, TOP, BOTTOM = 64, 8, 26, 20  # the longest label of an axis is like "1 min 40 s"
 COLOURS = 6
 MOST_TABLE_ROWS = 200
 
