@@ -352,6 +352,7 @@ class Viewers:
     def __init__(self, client: Client, cookies: list[str], count: int) -> None:
         self._client, self._cookies, self._count = client, cookies, count
         self._paths = [PAGES[name] for name in ("overview", "jobs", "runs", "workers")]
+        self._have: list[dict[str, str]] = [{} for _ in range(count)]
         self.taken: list[float] = []
         self.changed = self.received = 0
 
@@ -382,7 +383,7 @@ class Viewers:
 
     async def _look(self, number: int, until: float) -> None:
         cookie = f"jobkit-{self._client.port}={self._cookies[number % len(self._cookies)]}"
-        path, have = self._paths[number % len(self._paths)], {}
+        path, have = self._paths[number % len(self._paths)], self._have[number]
         await asyncio.sleep(2 * number / self._count)
         turn, line = 0, None
         while time.monotonic() < until:
