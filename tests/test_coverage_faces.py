@@ -131,7 +131,8 @@ def test_the_command_shows_and_fills(missed: Kit, jobkit: Jobkit) -> None:
     assert missed.queue() == []
     document = jobkit("coverage", "--since", "1h", "--json").document
     assert document["filled"] is None
-    assert 29 <= document["jobs"][0]["counts"]["never dispatched"] <= len(document["amiss"])
+    # Of 30 slots those of the last 70 s still wait for a scheduler: one, or two.
+    assert 28 <= document["jobs"][0]["counts"]["never dispatched"] <= len(document["amiss"])
     done = jobkit("coverage", "--since", "1h", "--fill")
     assert "would make" in done.out
     assert done.out.rstrip().splitlines()[-1].startswith("made ")
