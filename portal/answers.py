@@ -64,6 +64,12 @@ class Answers:
         with self._lock:
             self._known.clear()
 
+    def _forget(self, key: Hashable) -> None:
+        """Drop a question that never had an answer: anybody may ask for jobs that are not there."""
+        with self._lock:
+            if key not in self._known:
+                self._asking.pop(key, None)
+
     def _renew(self, *asked: Any) -> None:
         try:
             self._ask(*asked)
@@ -83,7 +89,11 @@ class Answers:
                 known = self._known.get(key)
             if known is not None and _is_good(known, state, began):
                 return known.value  # somebody asked while this one waited
-            value = ask()
+            try:
+                value = ask()
+            except Exception:
+                self._forget(key)
+                raise
             with self._lock:
                 self._known[key] = _Answer(value, state, stopwatch(), stopwatch() - began)
                 self._known.move_to_end(key)

@@ -54,6 +54,7 @@ def index() -> str:
         hidden=len(amiss[MOST_LISTED:]),
         holes=holes,
         bounds={"from": iso(found.start), "to": iso(found.window.end)},
+        step_seconds=chart.step.total_seconds(),
         windows=WINDOWS,
         chosen_window=window,
         chosen_job=job,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -180,6 +181,44 @@ def test_the_pages_are_accessible_and_fit(
         context.close()
     assert {path: list_ for path, list_ in found.items() if list_} == {}
     assert len(stage.kit.queue()) > 50
+    stage.kit.close()
+
+
+def test_a_part_of_the_map_is_dragged_over_or_typed_and_shown_before_it_is_filled(
+    browser: Browser, sqlite_database: str
+) -> None:
+    stage = set_stage(sqlite_database)
+    stage.job("sales", cron="0 * * * *", retries=0)
+    live(stage, at("06:00"))
+    stage.tick(at("18:00"))
+    work(stage)
+    with listening(stage) as url:
+        page = browser.new_context(viewport={"width": 1280, "height": 860}).new_page()
+        page.goto(f"{url}/?token={TOKEN}")
+        page.goto(f"{url}/coverage?window=1d&job=sales")
+        box = page.locator("td.map svg").bounding_box()
+        assert box is not None
+        cells = 96  # of a quarter of an hour, the last one ends now
+        x = [box["x"] + box["width"] * (cells - count - 0.5) / cells for count in (25, 14)]
+        page.mouse.move(x[0], box["y"] + 7)
+        page.mouse.down()
+        page.mouse.move(x[1], box["y"] + 7)
+        assert page.locator("svg .shade").count() == 1
+        page.mouse.up()
+        page.wait_for_url("**/coverage/fill?*")
+        asked = dict(parse_qsl(urlsplit(page.url).query))
+        assert asked == {"from": "2026-03-02T11:30", "to": "2026-03-02T14:30", "job": "sales"}
+        assert "This makes 3 runs" in page.locator("main").inner_text()
+        page.go_back()
+        page.get_by_label("From").fill("2026-03-02T15:00")
+        page.get_by_label("to", exact=True).fill("2026-03-02T15:30")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/coverage/fill?*")
+        assert "This makes 1 run," in page.locator("main").inner_text()
+        page.get_by_role("button", name="Make 1 run").click()
+        page.wait_for_url("**/coverage?job=sales")
+        page.context.close()
+    assert [run.scheduled_for for run in stage.kit.queue()] == [at("15:00")]
     stage.kit.close()
 
 

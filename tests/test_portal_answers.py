@@ -84,3 +84,14 @@ def test_what_was_changed_here_is_seen_at_once(dear: Watch) -> None:
     dear.get(kept)
     kept.forget()
     assert dear.get(kept) == 2
+
+
+def test_questions_without_an_answer_are_not_kept(dear: Watch) -> None:
+    def fail() -> None:
+        raise LookupError("nobody")
+
+    kept = Answers()
+    for name in ("a", "b"):
+        with pytest.raises(LookupError):
+            kept.get(name, lambda: "p0", fail)
+    assert not kept._asking

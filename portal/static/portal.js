@@ -232,3 +232,69 @@ document.addEventListener("click", async (event) => {
     button.textContent = "Selected: press Ctrl+C";
   }
 });
+
+// ---- A part of the coverage map -----------------------------------------------------------------
+// Dragging over a strip fills in the form below it and sends it: the next page says what would run.
+// The form does the same by keyboard.
+
+const NS = "http://www.w3.org/2000/svg";
+const CELL = 8; // the width of a cell in the units of its strip
+let picked = null; // the strip, the cell where the drag began, and what shows it
+
+document.addEventListener("pointerdown", (event) => {
+  const strip = event.target.closest("[data-picks] .map svg");
+  if (!strip || event.button) return;
+  event.preventDefault();
+  strip.setPointerCapture(event.pointerId);
+  const shade = document.createElementNS(NS, "rect");
+  shade.setAttribute("class", "shade");
+  shade.setAttribute("height", strip.viewBox.baseVal.height);
+  strip.append(shade);
+  picked = { strip, shade, first: cellAt(strip, event) };
+  shadeTo(picked.first);
+});
+
+document.addEventListener("pointermove", (event) => {
+  if (picked) shadeTo(cellAt(picked.strip, event));
+});
+
+document.addEventListener("pointercancel", forgetPart);
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") forgetPart();
+});
+
+document.addEventListener("pointerup", (event) => {
+  if (!picked) return;
+  const { strip, first } = picked;
+  const [from, to] = [first, cellAt(strip, event)].sort((a, b) => a - b);
+  const table = strip.closest("[data-picks]");
+  const form = document.getElementById(table.dataset.picks);
+  const start = Date.parse(table.dataset.start);
+  const minute = (cell, round) => {
+    const minutes = round((start + cell * table.dataset.step * 1000) / 60000);
+    return new Date(minutes * 60000).toISOString().slice(0, 16);
+  };
+  form.elements.from.value = minute(from, Math.floor);
+  form.elements.to.value = minute(to + 1, Math.ceil);
+  form.elements.job.value = strip.closest("[data-job]").dataset.job;
+  forgetPart();
+  form.requestSubmit();
+});
+
+function cellAt(strip, event) {
+  const { left, width } = strip.getBoundingClientRect();
+  const cells = strip.viewBox.baseVal.width / CELL;
+  return Math.max(0, Math.min(cells - 1, Math.floor(((event.clientX - left) / width) * cells)));
+}
+
+function shadeTo(cell) {
+  const { shade, first } = picked;
+  shade.setAttribute("x", Math.min(first, cell) * CELL);
+  shade.setAttribute("width", (Math.abs(cell - first) + 1) * CELL);
+}
+
+function forgetPart() {
+  picked?.shade.remove();
+  picked = null;
+}
