@@ -94,13 +94,18 @@ def draw(
     by_job: dict[str, list[Span]] = {}
     for span in spans:
         by_job.setdefault(span.job, []).append(span)
+    trouble = {job: sum(span.status in TROUBLE for span in own) for job, own in by_job.items()}
+    order = sorted(by_job, key=lambda job: (-trouble[job], job))
     blank = Timeline(start, end, (), 0, False)
-    rows = [
-        Row(job, tuple(_bars(blank, own, now)), Counter(span.status for span in own))
-        for job, own in by_job.items()
-    ]
-    rows.sort(key=lambda row: (-sum(row.counts[word] for word in TROUBLE), row.job))
-    return Timeline(start, end, tuple(rows[:MOST_ROWS]), len(rows[MOST_ROWS:]), is_cut)
+    rows = tuple(
+        Row(
+            job,
+            tuple(_bars(blank, by_job[job], now)),
+            Counter(span.status for span in by_job[job]),
+        )
+        for job in order[:MOST_ROWS]
+    )
+    return Timeline(start, end, rows, len(order[MOST_ROWS:]), is_cut)
 
 
 def _bars(window: Timeline, spans: Iterable[Span], now: datetime) -> Iterator[Bar]:

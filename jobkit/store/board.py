@@ -87,7 +87,8 @@ def _matching(statement: sa.Select[Any], wanted: Wanted) -> sa.Select[Any]:
 
 def tags(connection: Connection) -> list[str]:
     """Return all tags that jobs have."""
-    found = connection.scalars(sa.select(jobs.c.tags).where(_LISTED, jobs.c.tags.is_not(None)))
+    given = sa.select(jobs.c.tags).where(_LISTED, jobs.c.tags.is_not(None))
+    found = connection.scalars(given.distinct())  # many jobs have the same
     return sorted({tag for own in found for tag in own})
 
 
