@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from portal import create_app, serve
 from tests.stage import Stage, set_stage
@@ -85,10 +85,10 @@ def test_run_a_job_and_watch_it_to_its_end(opened: Page, portal: Portal) -> None
 
 
 def polls_within(page: Page, milliseconds: int, path: str) -> int:
-    seen: list[str] = []
-    page.on("request", lambda request: seen.append(request.url))
+    seen: list[Request] = []
+    page.on("request", lambda request: seen.append(request))  # it takes no builtin
     page.wait_for_timeout(milliseconds)
-    return sum(path in url for url in seen)
+    return sum(path in request.url and "hx-request" in request.headers for request in seen)
 
 
 def test_polls_keep_focus_selection_ticks_and_what_was_opened(opened: Page, portal: Portal) -> None:
@@ -133,10 +133,10 @@ def test_a_job_is_made_with_a_mistake_that_is_mended_while_its_slots_are_seen(
 
 
 def test_a_hidden_tab_asks_for_nothing(opened: Page, portal: Portal) -> None:
-    opened.goto(f"{portal.url}/jobs")
-    opened.evaluate(
+    opened.add_init_script(
         "Object.defineProperty(document, 'hidden', {get: () => true, configurable: true})"
     )
+    opened.goto(f"{portal.url}/jobs")
     assert polls_within(opened, 4500, portal.url) == 0
     opened.evaluate("delete document.hidden")
     assert polls_within(opened, 4500, portal.url) > 0
