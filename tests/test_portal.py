@@ -258,7 +258,10 @@ def test_cancel_and_run_again(history: Stage, client: FlaskClient) -> None:
     assert history.kit.run(4).status == "CANCELLED"
     assert post(client, "/runs/3/cancel") == "/runs/3"
     assert history.kit.run(3).wants_cancel
-    assert "asked to end" in body(client, "/runs/3")
+    for path in ("/runs/3", "/runs?status=IN_PROGRESS"):
+        said = body(client, path)
+        assert "asked to end" in said
+        assert "cancelled by" not in said  # not before it has ended
     assert post(client, "/runs/2/retry") == "/runs/5"
     assert history.kit.run(5).retry_of == 2
 
