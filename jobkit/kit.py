@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
+    from jobkit.metrics import Meter
     from jobkit.verify import Finding
 
 
@@ -147,6 +148,12 @@ class Kit:
             heartbeats=[row.last_heartbeat for row in online],
             threshold=self.settings.worker_offline_threshold,
         )
+
+    def meter(self) -> Meter:
+        """Return what Prometheus scrapes; its counters begin now, at zero."""
+        from jobkit.metrics import Meter
+
+        return Meter(self)
 
     @property
     def pulse(self) -> Pulse:

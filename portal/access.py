@@ -39,6 +39,8 @@ from portal.presence import Presence
 COOKIE_SECONDS = 30 * 86400
 SESSION_SECONDS = 7 * 86400
 BEARER = "bearer "
+METRICS = "metrics.show"
+"""Programs ask for it as well: Prometheus shows a token."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Gate:
     def who(self) -> jobkit.Principal | None:
         """Return who asks, by what the request shows."""
         shown: str = request.headers.get("Authorization", "")
-        if is_api() and shown:
+        if shown and (is_api() or request.endpoint == METRICS):
             return self._bearer(shown)
         if is_api() and request.method not in origin.SAFE:
             return None  # a browser sends cookies for anybody's page, and tokens for none

@@ -21,6 +21,7 @@ from portal import (
     health,
     jobs,
     live,
+    metrics,
     output,
     overview,
     packing,
@@ -57,6 +58,7 @@ NOUNS = (
     account,
     users,
     health,
+    metrics,
     api,
 )
 MOST_BYTES = 4 << 20
@@ -85,6 +87,7 @@ def create_app(
     access.install(app, kit, token=token, host=host, trusted_hosts=trusted_hosts, needed=needed)
     live.install(app, kit)
     app.config["ANSWERS"] = answers.Answers()
+    app.config["METER"] = kit.meter()
     for noun in NOUNS:
         app.register_blueprint(noun.blueprint)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))

@@ -15,6 +15,7 @@ NEEDED = {
     "enter": ANYBODY,
     "theme": "viewer",
     "health.healthz": ANYBODY,
+    "metrics.show": "viewer",
     "overview.overview": "viewer",
     "overview.counts": "viewer",
     "jobs.index": "viewer",

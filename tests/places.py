@@ -19,6 +19,7 @@ TOKEN = "the-token"
 NOT_PAGES = {
     "static": "files of the portal itself",
     "health.healthz": "for machines",
+    "metrics.show": "for machines",
     "overview.counts": "a part of every page",
     "definitions.preview": "a part of the form of a job",
     "output.more": "a part of the page of a run",

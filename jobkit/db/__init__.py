@@ -14,6 +14,7 @@ from jobkit.db.postgres import (
 )
 from jobkit.db.prepared import Prepared
 from jobkit.db.pulse import Pulse
+from jobkit.db.sizes import stored_bytes
 from jobkit.db.sqlite import refuse_shared_folder
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "lock_manifest",
     "lock_schema",
     "refuse_shared_folder",
+    "stored_bytes",
     "without_indexes",
 ]

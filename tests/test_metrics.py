@@ -1,0 +1,147 @@
+"""Metrics: what Prometheus reads of a database, on a literal clock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from datetime import timedelta
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from jobkit import metrics
+from jobkit.metrics import Meter
+from portal import create_app
+from tests.people import add_people
+from tests.stage import Stage, at
+from tests.test_portal import TOKEN, open_portal
+
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def read(text: str) -> dict[Sample, float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def scrape(meter: Meter) -> dict[Sample, float]:
+    return read(meter.exposition().decode())
+
+
+def of(found: dict[Sample, float], name: str, **labels: str) -> float:
+    return found[f"jobkit_{name}", tuple(sorted(labels.items()))]
+
+
+def lived(stage: Stage, exit_code: int, *, start: str, end: str) -> None:
+    stage.clock.turn_to(at(start))
+    claim = stage.claim_one()
+    stage.clock.turn_to(at(end))
+    stage.finish(claim, exit_code=exit_code)
+
+
+@pytest.fixture
+def meter(stage: Stage) -> Meter:
+    stage.register()
+    stage.job("sales", cron="*/30 * * * *", retries=0)
+    return stage.kit.meter()
+
+
+def test_runs_are_counted_by_queue_trigger_and_end(stage: Stage, meter: Meter) -> None:
+    stage.tick(at("06:30"))
+    lived(stage, 0, start="06:30:20", end="06:31")
+    stage.kit.submit("sales")
+    lived(stage, 1, start="06:40", end="06:50")
+    stage.clock.turn(metrics.LAG)
+    found = scrape(meter)
+    assert of(found, "runs_dispatched_total", queue="default", trigger="schedule") == 1
+    assert of(found, "runs_dispatched_total", queue="default", trigger="manual") == 1
+    assert of(found, "runs_finished_total", queue="default", status="COMPLETED") == 1
+    assert of(found, "runs_finished_total", queue="default", status="FAILED") == 1
+    assert of(found, "runs_finished_total", queue="default", status="MISSED") == 0
+    assert of(found, "run_seconds_sum", queue="default") == 40 + 600
+    assert of(found, "run_seconds_bucket", queue="default", le="60.0") == 1
+    assert of(found, "run_seconds_bucket", queue="default", le="+Inf") == 2
+    assert of(found, "lateness_seconds_sum", queue="default") == 20
+    assert of(found, "lateness_seconds_count", queue="default") == 1
+    assert scrape(meter) == found  # nothing is counted twice
+
+
+def test_what_became_visible_late_and_what_is_too_much_for_one_scrape_is_counted_by_the_next(
+    stage: Stage, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "MOST_READ", 2)
+    stage.kit.submit_many("sales", [{}] * 5)  # all of one instant
+    dispatched = {"queue": "default", "trigger": "manual"}
+    assert of(scrape(meter), "runs_dispatched_total", **dispatched) == 0
+    stage.clock.turn(metrics.LAG)
+    counts = [of(scrape(meter), "runs_dispatched_total", **dispatched) for _ in range(4)]
+    assert counts == [2, 4, 5, 5]
+
+
+def test_gauges_say_how_queues_workers_and_the_scheduler_stand(stage: Stage, meter: Meter) -> None:
+    stage.kit.submit_many("sales", [{}] * 3)
+    stage.claim_one()
+    stage.clock.turn(timedelta(seconds=90))
+    found = scrape(meter)
+    assert of(found, "jobs", state="active") == 1
+    assert of(found, "queue_waiting", queue="default") == 2
+    assert of(found, "queue_running", queue="default") == 1
+    assert of(found, "queue_oldest_seconds", queue="default") == 90
+    assert of(found, "workers", status="IDLE") == 1
+    assert of(found, "workers", status="OFFLINE") == 0
+    assert (of(found, "slots"), of(found, "slots_busy")) == (4, 1)
+    assert of(found, "database_bytes") > 10_000
+    assert of(found, "archive_bytes") == 0
+    assert "jobkit_scheduler_seen_seconds" not in {name for name, _ in found}
+
+
+def test_leases_that_ran_out_and_tries_that_failed_are_counted(stage: Stage, meter: Meter) -> None:
+    stage.lease = timedelta(minutes=1)
+    stage.kit.edit("sales", retries=1, retry_delay="0s")
+    stage.kit.submit("sales")
+    stage.claim_one()
+    stage.tick(at("06:10"))
+    lived(stage, 1, start="06:11", end="06:12")
+    lived(stage, 0, start="06:13", end="06:14")
+    stage.clock.turn(metrics.LAG)
+    found = scrape(meter)
+    assert (of(found, "lease_rescues_total"), of(found, "retries_total")) == (1, 1)
+
+
+def test_the_page_takes_a_token_and_lets_nobody_else_in(stage: Stage, client: FlaskClient) -> None:
+    assert client.get("/metrics").mimetype == "text/plain"
+    stranger = create_app(stage.kit, token=TOKEN).test_client()
+    assert stranger.get("/metrics").status_code == 401
+    shown = stranger.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert read(shown.text)["jobkit_slots", ()] == 0
+    assert stranger.get("/runs", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 401
+
+
+def test_a_viewer_s_token_reads_metrics_where_people_sign_in(stage: Stage) -> None:
+    add_people(stage.kit)
+    secret = stage.kit.tokens.add("prometheus", "viewer")
+    team = create_app(stage.kit, token=None).test_client()
+    assert team.get("/metrics", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+    assert team.get("/metrics", headers={"Authorization": "Bearer jk_no"}).status_code == 401
+
+
+def test_promtool_finds_nothing_to_mend(stage: Stage, meter: Meter) -> None:
+    if shutil.which("promtool") is None and "CI" not in os.environ:
+        pytest.skip("promtool is not installed (Debian's package prometheus)")
+    stage.tick(at("06:30"))
+    lived(stage, 0, start="06:30:20", end="06:31")
+    stage.clock.turn(metrics.LAG)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=meter.exposition(), capture_output=True
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+@pytest.fixture
+def client(stage: Stage) -> FlaskClient:
+    return open_portal(stage.kit)
