@@ -196,14 +196,14 @@ def _counters(tally: Tally) -> Iterator[Metric]:
 
 
 def _gauge(name: str, words: str, labels: Sequence[str], values: Values) -> Metric:
-    made = GaugeMetricFamily(f"jobkit_{name}", words, labels=labels)
-    for key in sorted(values):
-        made.add_metric(key, values[key])
-    return made
+    return _filled(GaugeMetricFamily(f"jobkit_{name}", words, labels=labels), values)
 
 
 def _counter(name: str, words: str, labels: Sequence[str], values: Values) -> Metric:
-    made = CounterMetricFamily(f"jobkit_{name}", words, labels=labels)
+    return _filled(CounterMetricFamily(f"jobkit_{name}", words, labels=labels), values)
+
+
+def _filled(made: GaugeMetricFamily | CounterMetricFamily, values: Values) -> Metric:
     for key in sorted(values):
         made.add_metric(key, values[key])
     return made
