@@ -43,6 +43,7 @@ NEEDED = {
     "runs.cancel": "operator",
     "runs.retry": "operator",
     "coverage.index": "viewer",
+    "coverage.worst": "viewer",
     "coverage.ask": "operator",
     "coverage.fill": "operator",
     "analytics.index": "viewer",

@@ -21,6 +21,7 @@ NOT_PAGES = {
     "health.healthz": "for machines",
     "metrics.show": "for machines",
     "overview.counts": "a part of every page",
+    "coverage.worst": "a part of the overview",
     "definitions.preview": "a part of the form of a job",
     "output.more": "a part of the page of a run",
     "output.download": "a file",
