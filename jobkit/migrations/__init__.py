@@ -38,7 +38,7 @@ class Standing:
 def standing(database: db.Database) -> Standing:
     """Look where a database stands; DatabaseRefused when it is newer than this program."""
     with database.read() as connection:
-        return _standing(connection)
+        return standing_in(connection)
 
 
 def upgrade(url: str, max_retries: int = 3, to: str = REVISIONS[-1]) -> Standing:
@@ -58,7 +58,7 @@ def upgrade(url: str, max_retries: int = 3, to: str = REVISIONS[-1]) -> Standing
         now = database.clock.now()
         with database.write(takes_long=True) as connection:
             db.lock_schema(connection)
-            before = _standing(connection)
+            before = standing_in(connection)
             if not before.is_current:
                 _run(connection, now, max_retries, to)
             db.ensure_partitions(connection, now)
@@ -81,7 +81,8 @@ def ensure(database: db.Database) -> None:
     upgrade(database.url.render_as_string(hide_password=False))
 
 
-def _standing(connection: Connection) -> Standing:
+def standing_in(connection: Connection) -> Standing:
+    """Look where the database of a connection stands; DatabaseRefused when it is newer."""
     tables = set(sa.inspect(connection).get_table_names())
     revision = None
     if VERSION_TABLE in tables:
