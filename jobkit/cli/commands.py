@@ -185,6 +185,8 @@ def upgrade(
         print_json({"from": before.revision, "to": before.head, "adopted": before.adoptable})
     elif before.is_current:
         out.print(f"{opened.name} is at revision {before.head}: nothing to do")
+    elif before.is_ahead:
+        out.print(_ahead(opened.name, before.revision, before.head))
     else:
         out.print(f"{opened.name} is now at revision {before.head}")
         for name, count in before.adoptable.items():
@@ -204,9 +206,18 @@ def check(as_json: o.AsJson = False) -> None:
         print_json({"url": opened.name, "revision": found.revision, "head": found.head})
     else:
         out.print(f"{opened.name}: revision {found.revision or 'none'}, this program {found.head}")
-    if not found.is_current:
+    if found.is_ahead:
+        err.print(_ahead(opened.name, found.revision, found.head))
+    elif not found.is_current:
         err.print("Run: jobkit db upgrade")
         raise typer.Exit(1)
+
+
+def _ahead(name: str, revision: str | None, head: str) -> str:
+    return (
+        f"{name} is at revision {revision}, newer than this program's {head}, which may go on "
+        "with it: nothing to do"
+    )
 
 
 def _is_terminal() -> bool:
