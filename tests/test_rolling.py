@@ -1,10 +1,11 @@
-"""A rolling upgrade: the database goes first, and the programs of the last release go on with it."""
+"""A rolling upgrade: the database first, while programs of the last release go on with it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,7 @@ from jobkit.errors import DatabaseRefused, DatabaseUnavailable
 from jobkit.migrations import REVISIONS, VERSION_TABLE, WORKS_FROM
 from tests.releases import unpack
 from tests.stage import set_stage
-from tests.test_processes import LEDGER, SOON, Processes, ledger, processes, script, until
-
-__all__ = ["processes"]
+from tests.test_processes import LEDGER, SOON, Processes, ledger, script, until
 
 
 def execute(url: str, *statements: str) -> None:
@@ -141,38 +140,42 @@ def shape(url: str) -> dict[str, dict[str, str]]:
     return found
 
 
+@pytest.fixture
+def processes(empty_database: str) -> Iterator[Processes]:
+    opened = Processes(empty_database)
+    yield opened
+    opened.end()
+
+
 def test_workers_of_the_last_release_go_on_while_and_after_the_database_is_upgraded(
     processes: Processes, empty_database: str, workplace: Path, tmp_path: Path
 ) -> None:
     old = {"PYTHONPATH": str(unpack(WORKS_FROM, tmp_path / "old"))}
-    processes.url = empty_database
     migrations.upgrade(empty_database, to=WORKS_FROM)
     target = script(workplace, "note.sh", LEDGER)
-    added = processes.start(
-        "job", "add", "note", target, "--every", "1s", "--overlap", "allow", **old
-    )
+    how = ("--every", "1s", "--overlap", "allow", "--misfire", "all")
+    started = processes.start
+    scheduler, early = started("scheduler", **old), started("worker", **old)
+    added = started("job", "add", "note", target, *how, **old)
     assert added.wait(SOON) == 0, processes.said(added)
-    programs = [processes.start("scheduler", **old), processes.start("worker", **old)]
     until(lambda: len(ledger(workplace)) >= 2)
 
     migrations.upgrade(empty_database)
     if REVISIONS[-1] == WORKS_FROM:
         take_a_step(empty_database, works_from=WORKS_FROM)
-    programs += [processes.start("worker", "--name", name, **old) for name in ("late",)]
+    late = started("worker", "--name", "late", **old)
     with jobkit.connect(empty_database) as kit:
         until(lambda: any(it.worker_id.startswith("late-") for it in kit.workers()))
-        programs[1].terminate()
-        assert programs[1].wait(SOON) == 0, processes.said(programs[1])
+        early.terminate()
+        assert early.wait(SOON) == 0, processes.said(early)
         noted = len(ledger(workplace))
         until(lambda: len(ledger(workplace)) >= noted + 2)  # by the one that started late
-        programs.append(processes.start("worker", "--name", "new"))
-        until(lambda: any(it.worker_id.startswith("new-") for it in kit.workers()))
         kit.pause("note")
         until(lambda: all(run.is_final for run in kit.runs(limit=500)))
         assert {run.status for run in kit.runs(limit=500)} == {"COMPLETED"}
         assert Counter(ledger(workplace)) == {f"{run.id} 1": 1 for run in kit.runs(limit=500)}
         assert not any(finding.broken for finding in kit.verify())
-    for program in programs:
+    for program in (scheduler, late):
         program.terminate()
         assert program.wait(SOON) == 0, processes.said(program)
 
