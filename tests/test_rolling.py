@@ -21,6 +21,9 @@ from tests.releases import unpack
 from tests.stage import set_stage
 from tests.test_processes import LEDGER, SOON, Processes, ledger, script, until
 
+UNTOLD = "0011"
+"""The last revision of databases that do not say which programs may go on with them."""
+
 
 def execute(url: str, *statements: str) -> None:
     opened = Database(url)
@@ -50,7 +53,7 @@ def version(url: str) -> tuple[str, str]:
 
 
 def test_an_upgraded_database_says_which_programs_may_go_on(empty_database: str) -> None:
-    migrations.upgrade(empty_database, to="0010")
+    migrations.upgrade(empty_database, to=UNTOLD)
     assert not migrations.upgrade(empty_database, to=WORKS_FROM).lets_others_go_on
     assert version(empty_database) == (WORKS_FROM, WORKS_FROM)
     assert migrations.upgrade(empty_database).lets_others_go_on
@@ -94,15 +97,15 @@ def test_an_upgrade_that_somebody_is_in_the_way_of_gives_up_and_changes_nothing(
     empty_postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "TABLE_PATIENCE_SECONDS", 0.2)
-    migrations.upgrade(empty_postgres, to="0010")
+    migrations.upgrade(empty_postgres, to=UNTOLD)
     opened = Database(empty_postgres)
     with opened.read() as connection:
         connection.execute(sa.text(f"SELECT * FROM {VERSION_TABLE}"))
         with pytest.raises(DatabaseUnavailable, match="lock timeout"):
             migrations.upgrade(empty_postgres)
-    assert migrations.standing(opened).revision == "0010"
+    assert migrations.standing(opened).revision == UNTOLD
     opened.close()
-    assert migrations.upgrade(empty_postgres).revision == "0010"
+    assert migrations.upgrade(empty_postgres).revision == UNTOLD
 
 
 def test_what_the_last_release_knows_is_left_as_it_was(empty_database: str) -> None:
