@@ -21,7 +21,7 @@ from tests.releases import unpack
 from tests.stage import set_stage
 from tests.test_processes import LEDGER, SOON, Processes, ledger, script, until
 
-UNTOLD = "0011"
+UNTOLD = "0012"
 """The last revision of databases that do not say which programs may go on with them."""
 
 
