@@ -114,7 +114,7 @@ def restore(
     return Restored(
         str(target),
         standing.revision,
-        not standing.is_current,
+        not (standing.is_current or standing.is_ahead),
         None if kept is None else str(kept),
         counted,
         beside(settings),
@@ -279,7 +279,7 @@ def _check_free(former: _Former, backup: migrations.Standing, *, force: bool) ->
             f"The database {former.path} is in use: {former.users}.",
             "End all programs first. With --force their runs are given up.",
         )
-    if former.is_open and not backup.is_current:
+    if former.is_open and not (backup.is_ahead or backup.lets_others_go_on):
         raise Conflict(
             f"Programs use {former.path}, and the backup is of an earlier schema.",
             "End them first: they cannot go on with it.",

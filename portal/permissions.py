@@ -48,6 +48,7 @@ NEEDED = {
     "coverage.fill": "operator",
     "analytics.index": "viewer",
     "analytics.show": "viewer",
+    "analytics.notebook": "viewer",
     "artifacts.download": "viewer",
     "artifacts.picture": "viewer",
     "artifacts.look": "viewer",

@@ -25,6 +25,7 @@ NOT_PAGES = {
     "definitions.preview": "a part of the form of a job",
     "output.more": "a part of the page of a run",
     "output.download": "a file",
+    "analytics.notebook": "a file",
     "artifacts.download": "a file",
     "artifacts.picture": "a picture",
 }

@@ -175,7 +175,7 @@ def test_a_damaged_database_gives_no_backup(chosen: Settings, file: Path, tmp_pa
 def test_a_full_disk_leaves_no_half_of_a_backup(chosen: Settings, stage: Stage) -> None:
     with closing(make_disk()) as disk:
         disk.fill()
-        with pytest.raises(BackupFailed, match="full|No space"):
+        with pytest.raises(BackupFailed, match=r"full|No space"):
             backup.back_up(chosen, disk.folder / "copy.db")
         assert [path.name for path in disk.folder.iterdir()] == ["block"]
 
@@ -262,7 +262,8 @@ def test_what_is_no_whole_backup_is_refused_and_changes_nothing(
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE recipes (name TEXT)")
     with closing(sqlite3.connect(copy)) as newer:
-        newer.execute(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'")
+        table = migrations.VERSION_TABLE
+        newer.execute(f"UPDATE {table} SET version_num = '9999', works_from = '9998'")
         newer.commit()
     for named, why in (("text", "no whole database"), ("other.db", "no tables of jobkit")):
         with pytest.raises(BadInput, match=why):
@@ -280,7 +281,7 @@ def test_what_is_no_whole_backup_is_refused_and_changes_nothing(
 def test_an_older_schema_is_not_put_under_programs_that_run(
     empty_sqlite: str, stage: Stage, chosen: Settings, tmp_path: Path
 ) -> None:
-    migrations.upgrade(empty_sqlite, to=migrations.REVISIONS[-2])
+    migrations.upgrade(empty_sqlite, to="0010")
     backup.back_up(load(db_url=empty_sqlite), tmp_path / "old.db")
     stage.kit.check()
     with pytest.raises(Conflict, match="earlier schema"):

@@ -42,6 +42,8 @@ def upgrade(
         print_json({"from": before.revision, "to": before.head, "adopted": before.adoptable})
     elif before.is_current:
         out.print(f"{opened.name} is at revision {before.head}: nothing to do")
+    elif before.is_ahead:
+        out.print(_ahead(opened.name, before.revision, before.head))
     else:
         out.print(f"{opened.name} is now at revision {before.head}")
         for name, count in before.adoptable.items():
@@ -61,7 +63,9 @@ def check(as_json: o.AsJson = False) -> None:
         print_json({"url": opened.name, "revision": found.revision, "head": found.head})
     else:
         out.print(f"{opened.name}: revision {found.revision or 'none'}, this program {found.head}")
-    if not found.is_current:
+    if found.is_ahead:
+        err.print(_ahead(opened.name, found.revision, found.head))
+    elif not found.is_current:
         err.print("Run: jobkit db upgrade")
         raise typer.Exit(1)
 
@@ -123,6 +127,13 @@ def _tell_restored(done: Restored) -> None:
 def _counted(runs: dict[str, int]) -> str:
     unfinished = runs.get("PENDING", 0) + runs.get("IN_PROGRESS", 0)
     return f"{sum(runs.values())} runs, {unfinished} of them unfinished"
+
+
+def _ahead(name: str, revision: str | None, head: str) -> str:
+    return (
+        f"{name} is at revision {revision}, newer than this program's {head}, which may go on "
+        "with it: nothing to do"
+    )
 
 
 def _is_terminal() -> bool:

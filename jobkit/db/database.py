@@ -36,6 +36,7 @@ _WAYS_OUT = {
     "too many (clients|connections)|connection slots": (
         "Close connections that nobody needs, or let the server have more."
     ),
+    "lock timeout": "Somebody holds a table for long: end that, or try again when it is done.",
     "read-only|during recovery": "Promote it, or name in JOBKIT_DB_URL the server that writes.",
 }
 
