@@ -453,6 +453,8 @@ class Notice(Table, table=True):
     given_up_at: datetime | None = _instant()
     error: str | None = None
     """Why the last try failed."""
+
+
 class Alert(Table, table=True):
     """An outage of a job or of the installation; of each key one at most is open."""
 
