@@ -414,6 +414,7 @@ class Settings(BaseSettings):
     def _times_of_day(cls, value: str | None) -> str | None:
         if value is not None:
             quiet.parse(value, "UTC")
+        return value
 
     @field_validator("oidc_issuer")
     @classmethod
