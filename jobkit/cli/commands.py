@@ -9,7 +9,18 @@ import typer
 
 import jobkit
 from jobkit import text
-from jobkit.cli import accounts, archive, artifacts, coverage, jobs, runs, services, sql, testing
+from jobkit.cli import (
+    accounts,
+    archive,
+    artifacts,
+    coverage,
+    jobs,
+    programs,
+    runs,
+    service,
+    sql,
+    testing,
+)
 from jobkit.cli import options as o
 from jobkit.cli.show import err, findings_table, out, print_json
 from jobkit.errors import BadInput
@@ -26,12 +37,13 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")
+app.add_typer(service.app, name="service")
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    services.up,
-    services.scheduler,
-    services.worker,
-    services.portal,
+    programs.up,
+    programs.scheduler,
+    programs.worker,
+    programs.portal,
     runs.run,
     runs.runs,
     runs.show,
