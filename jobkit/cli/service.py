@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobkit.cli import options as o
 from jobkit.cli.show import err, print_json
-from jobkit.service import SYSTEMS, Installation, make_plan
+
+if TYPE_CHECKING:
+    from jobkit.service import Installation
 
 app = typer.Typer(
     no_args_is_help=True, help="Scheduler, portal and workers as services of this machine."
@@ -21,7 +23,7 @@ OfMachine = Annotated[
 ]
 For = Annotated[
     str | None,
-    typer.Option("--for", metavar="S", help=f"{', '.join(SYSTEMS.values())}; else what is here."),
+    typer.Option("--for", metavar="S", help="systemd, launchd or windows; else this machine's."),
 ]
 Folder = Annotated[
     Path | None, typer.Option("--folder", help="Where they run, with the scripts; else here.")
@@ -111,6 +113,7 @@ def _installation(
     folder: Path | None = None,
 ) -> Installation:
     from jobkit import settings
+    from jobkit.service import Installation, make_plan
 
     names = settings.setting_names().values()
     given = {name: os.environ[name] for name in names if os.environ.get(name)}
