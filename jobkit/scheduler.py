@@ -16,7 +16,7 @@ from jobkit.archive.child import Child
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
 from jobkit.settings import Settings
-from jobkit.store import agenda, claims, dispatch, duties, history, workers
+from jobkit.store import agenda, audit, claims, dispatch, duties, history, workers
 from jobkit.store.dispatch import Dispatched
 from jobkit.wakeups import Alarm, Watch, notify
 
@@ -87,6 +87,10 @@ def _make_partitions(connection: Connection, now: datetime, settings: Settings) 
     return Done()
 
 
+def _seal_audit(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done(audit.seal(connection) >= audit.SEALED_AT_ONCE)
+
+
 def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done()  # that it was taken says that a scheduler is there
 
@@ -94,6 +98,7 @@ def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
 DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
+    "seal the audit": Duty(timedelta(seconds=30), _seal_audit),
     "clean up": Duty(timedelta(hours=1), _clean_up),
     "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),

@@ -9,7 +9,18 @@ import typer
 
 import jobkit
 from jobkit import text
-from jobkit.cli import accounts, archive, artifacts, coverage, jobs, runs, services, sql, testing
+from jobkit.cli import (
+    accounts,
+    archive,
+    artifacts,
+    audit,
+    coverage,
+    jobs,
+    runs,
+    services,
+    sql,
+    testing,
+)
 from jobkit.cli import options as o
 from jobkit.cli.show import err, findings_table, out, print_json
 from jobkit.errors import BadInput
@@ -23,6 +34,7 @@ app.add_typer(jobs.app, name="job")
 database = typer.Typer(no_args_is_help=True, help="The database's schema.")
 app.add_typer(database, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(audit.app, name="audit")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")
