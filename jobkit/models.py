@@ -20,6 +20,7 @@ from jobkit.states import (
     LOST_POLICIES,
     OVERLAP_POLICIES,
     RUN_STATUSES,
+    SEVERITIES,
     TIMEOUT_POLICIES,
     TRIGGERS,
     WORKER_STATUSES,
@@ -416,6 +417,42 @@ class SchedulerDuty(Table, table=True):
     taken_at: datetime | None = _instant()
 
 
+class NoticeChannel(Table, table=True):
+    """A way to tell people something, by its name; its address is known to schedulers only."""
+
+    __tablename__ = "notice_channels"
+
+    name: str = Field(primary_key=True)
+    seen_at: datetime = _instant(nullable=False)
+    """When a scheduler that sends to it last said so."""
+
+
+class Notice(Table, table=True):
+    """Something that people are to be told by one channel, until it is sent or given up."""
+
+    __tablename__ = "notices"
+    __table_args__ = (words("severity", SEVERITIES),)
+
+    id: int | None = _id()
+    key: str
+    """Of what it is about: the same is told once."""
+    channel: str
+    subject: str
+    text: str
+    severity: str
+    job: str | None = None
+    run_id: int | None = _big()
+    created_at: datetime = _instant(nullable=False)
+    available_at: datetime = _instant(nullable=False)
+    """Not sent before; while it is being sent, until when whoever does has the time to."""
+    tries: int = 0
+    """With the id the fence of every write of whoever sends it."""
+    sent_at: datetime | None = _instant()
+    given_up_at: datetime | None = _instant()
+    error: str | None = None
+    """Why the last try failed."""
+
+
 class PortalUser(Table, table=True):
     """Somebody who may sign in to the portal."""
 
@@ -517,6 +554,8 @@ package_sets = PackageSet.__table__  # type: ignore[attr-defined]
 script_texts = ScriptText.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]
+notice_channels = NoticeChannel.__table__  # type: ignore[attr-defined]
+notices = Notice.__table__  # type: ignore[attr-defined]
 users = PortalUser.__table__  # type: ignore[attr-defined]
 sessions = PortalSession.__table__  # type: ignore[attr-defined]
 tokens = PortalToken.__table__  # type: ignore[attr-defined]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, abort, current_app
+from flask import Blueprint, Response, abort, current_app
 from htmx_flask import request
 from markupsafe import Markup
 
@@ -30,6 +31,7 @@ QUESTIONS: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "flakiest": ("Flakiest jobs", lambda log, every: log.flakiest()),
 }
 MOST_ROWS = 100
+NOTEBOOK = "application/x-ipynb+json"
 
 
 @blueprint.get("/analytics")
@@ -51,29 +53,66 @@ def index() -> str:
 @blueprint.get("/analytics/<name>")
 def show(name: str) -> str:
     """Show one answer: its chart, its numbers, its SQL and the cell that gives it again."""
-    if name not in QUESTIONS:
-        abort(404)
-    title, ask = QUESTIONS[name]
-    kit, window = _kit(), _window()
-
-    def answer() -> tuple[Any, Any]:
-        log = kit.log(window)
-        return log, ask(log, WINDOWS[window])
-
-    log, report = current_app.config["ANSWERS"].get(
-        ("analytics", window, name), lambda: kit.pulse.read(), answer
-    )
+    window = _window()
+    log, report = _answer(name, window)
     return page(
         "analytics/show.html",
         poll=False,
         name=name,
-        title=title,
+        title=QUESTIONS[name][0],
         report=report,
         chart=_drawn(report),
         rows=report.df.head(MOST_ROWS).rows(),
         hidden=max(0, report.df.height - MOST_ROWS),
         **_shown(window, log),
     )
+
+
+@blueprint.get("/analytics/<name>/notebook")
+def notebook(name: str) -> Response:
+    """Give a notebook whose cell asks the same question again."""
+    _, report = _answer(name, _window())
+    headers = {"Content-Disposition": f"attachment; filename={name}.ipynb"}
+    document = _notebook(QUESTIONS[name][0], report.cell)
+    return Response(json.dumps(document, indent=1), mimetype=NOTEBOOK, headers=headers)
+
+
+def _notebook(title: str, source: str) -> dict[str, Any]:
+    """Return a notebook of one cell below a title (nbformat 4.5)."""
+    return {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
+        "cells": [
+            {"cell_type": "markdown", "id": "title", "metadata": {}, "source": f"# {title}"},
+            {
+                "cell_type": "code",
+                "id": "question",
+                "metadata": {},
+                "execution_count": None,
+                "outputs": [],
+                "source": source,
+            },
+        ],
+    }
+
+
+def _answer(name: str, window: str) -> tuple[Any, Any]:
+    """Return what is known of a question, or ask; aborts for one that is not there."""
+    if name not in QUESTIONS:
+        abort(404)
+    kit, ask = _kit(), QUESTIONS[name][1]
+
+    def answer() -> tuple[Any, Any]:
+        log = kit.log(window)
+        return log, ask(log, WINDOWS[window])
+
+    found: tuple[Any, Any] = current_app.config["ANSWERS"].get(
+        ("analytics", window, name), lambda: kit.pulse.read(), answer
+    )
+    return found
 
 
 def _answered(kit: jobkit.Kit, window: str) -> tuple[Any, list[tuple[str, str, Markup | None]]]:

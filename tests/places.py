@@ -21,9 +21,11 @@ NOT_PAGES = {
     "health.healthz": "for machines",
     "metrics.show": "for machines",
     "overview.counts": "a part of every page",
+    "coverage.worst": "a part of the overview",
     "definitions.preview": "a part of the form of a job",
     "output.more": "a part of the page of a run",
     "output.download": "a file",
+    "analytics.notebook": "a file",
     "artifacts.download": "a file",
     "artifacts.picture": "a picture",
 }

@@ -12,7 +12,11 @@ from sqlalchemy.engine import Connection
 from jobkit import db
 from jobkit.errors import DatabaseRefused
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
+REVISIONS = (
+    *("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010"),
+    "0011",
+    "0012",
+)
 # The system that jobkit carries on may keep Alembic's own table name for itself.
 VERSION_TABLE = "jobkit_alembic_version"
 
