@@ -9,8 +9,8 @@ from sqlalchemy.engine import Connection
 from jobkit import chain
 from jobkit.db import Utc
 
-revision = "0012"
-down_revision = "0011"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 
