@@ -135,6 +135,8 @@ class ScheduledJob(Table, table=True):
     """Of how many runs the files are kept; of all, by their age, where NULL."""
     keep_kernel_seconds: float | None = None
     """How long the kernel of a notebook that failed stays to be looked at."""
+    alerts: dict[str, Any] | None = _json()
+    """What it is watched for, see `alerting.RULES`."""
     version: int = 1
     slots_until: datetime = _instant(nullable=False)
     """The cursor: the last slot, or instant, that was looked at."""
@@ -404,6 +406,8 @@ class WorkerRegistration(Table, table=True):
     slots: int = 1
     version: str = ""
     drain_requested_at: datetime | None = _instant()
+    clock_ahead_seconds: float | None = None
+    """Its machine's clock minus the database's, at its last heartbeat."""
 
 
 class SchedulerDuty(Table, table=True):
@@ -451,6 +455,67 @@ class Notice(Table, table=True):
     given_up_at: datetime | None = _instant()
     error: str | None = None
     """Why the last try failed."""
+
+
+class Alert(Table, table=True):
+    """An outage of a job or of the installation; of each key one at most is open."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (words("severity", SEVERITIES), {"sqlite_autoincrement": True})
+
+    id: int | None = _id()
+    key: str
+    kind: str
+    severity: str
+    job_id: int | None = _big()
+    run_id: int | None = _big()
+    text: str
+    value: float | None = None
+    about_at: datetime | None = _instant()
+    """The slot, or the end of a run, that it is about: what is not later is told already."""
+    opened_at: datetime = _instant(nullable=False)
+    seen_at: datetime = _instant(nullable=False)
+    """When it was still so."""
+    told_at: datetime | None = _instant()
+    """When its message was posted; NULL while it is muted."""
+    reminded_at: datetime | None = _instant()
+    resolved_at: datetime | None = _instant()
+    resolution: str | None = None
+    acknowledged_at: datetime | None = _instant()
+    acknowledged_by: str | None = None
+
+
+class AlertClock(Table, table=True):
+    """When a job is to be looked at next for what did not happen."""
+
+    __tablename__ = "alert_clocks"
+
+    job_id: int = Field(sa_type=BigId, primary_key=True)
+    kind: str = Field(primary_key=True)
+    since_at: datetime = _instant(nullable=False)
+    """What was before does not count."""
+    due_at: datetime | None = _instant()
+    """NULL: not until the alert that is open is over."""
+
+
+class AlertMute(Table, table=True):
+    """Until when nothing is told: of `all`, or of a job by its id."""
+
+    __tablename__ = "alert_mutes"
+
+    scope: str = Field(primary_key=True)
+    until_at: datetime = _instant(nullable=False)
+    muted_at: datetime = _instant(nullable=False)
+    muted_by: str
+
+
+class AlertMark(Table, table=True):
+    """How far something was looked at."""
+
+    __tablename__ = "alert_marks"
+
+    name: str = Field(primary_key=True)
+    at: datetime = _instant(nullable=False)
 
 
 class PortalUser(Table, table=True):
@@ -556,6 +621,10 @@ workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]
 notice_channels = NoticeChannel.__table__  # type: ignore[attr-defined]
 notices = Notice.__table__  # type: ignore[attr-defined]
+alerts = Alert.__table__  # type: ignore[attr-defined]
+alert_clocks = AlertClock.__table__  # type: ignore[attr-defined]
+alert_mutes = AlertMute.__table__  # type: ignore[attr-defined]
+alert_marks = AlertMark.__table__  # type: ignore[attr-defined]
 users = PortalUser.__table__  # type: ignore[attr-defined]
 sessions = PortalSession.__table__  # type: ignore[attr-defined]
 tokens = PortalToken.__table__  # type: ignore[attr-defined]
