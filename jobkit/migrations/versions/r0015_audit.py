@@ -19,7 +19,7 @@ TABLES = (
     "ALTER TABLE portal_audit ADD COLUMN face TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE portal_audit ADD COLUMN number {big}",
     "ALTER TABLE portal_audit ADD COLUMN sha256 TEXT",
-    "CREATE UNIQUE INDEX ix_portal_audit_number ON portal_audit (number)",
+    "CREATE INDEX ix_portal_audit_number ON portal_audit (number)",
     "CREATE INDEX ix_portal_audit_unsealed ON portal_audit (id) WHERE sha256 IS NULL",
     """
     CREATE TABLE audit_head (
