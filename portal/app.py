@@ -28,7 +28,9 @@ from portal import (
     packing,
     pages,
     permissions,
+    provider,
     runs,
+    sso,
     users,
     workers,
 )
@@ -57,6 +59,7 @@ NOUNS = (
     artifacts,
     workers,
     account,
+    sso,
     users,
     audit,
     health,
@@ -90,6 +93,7 @@ def create_app(
     live.install(app, kit)
     app.config["ANSWERS"] = answers.Answers()
     app.config["METER"] = kit.meter()
+    app.config["PROVIDER"] = provider.Provider(kit.settings) if kit.settings.oidc_issuer else None
     for noun in NOUNS:
         app.register_blueprint(noun.blueprint)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))
