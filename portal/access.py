@@ -130,7 +130,9 @@ def install(
     app.add_url_rule("/login", "login", lambda: _door(gate, request.args.get("next", "/")))
     app.add_url_rule("/login", "enter", lambda: _enter(gate), methods=["POST"])
     # Each request acts as whoever asks: what it changes is recorded as theirs.
-    app.config["KIT"] = LocalProxy(lambda: g.get("kit", kit) if has_app_context() else kit)
+    app.config["KIT"] = LocalProxy(
+        lambda: g.get("kit", gate.kit) if has_app_context() else gate.kit
+    )
     app.jinja_env.globals.update(
         may=lambda role: allows(g.get("role", ""), role),
         can=lambda endpoint: allows(g.get("role", ""), gate.needed[endpoint]),
