@@ -15,8 +15,9 @@ from jobkit import artifacts
 from jobkit.archive.child import Child
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
+from jobkit.evaluation import look_at_installation, look_at_jobs
 from jobkit.settings import Settings
-from jobkit.store import agenda, audit, claims, dispatch, duties, history, workers
+from jobkit.store import agenda, alerts, audit, claims, dispatch, duties, history, workers
 from jobkit.store.dispatch import Dispatched
 from jobkit.wakeups import Alarm, Watch, notify
 
@@ -65,6 +66,7 @@ def _clean_up(connection: Connection, now: datetime, settings: Settings) -> Done
     if days == 0:
         return Done()
     keep = timedelta(days=days)
+    alerts.forget(connection, now - keep)
     workers.forget(connection, now, keep=keep)
     # Where runs are archived, the archiver takes them away; what they left outside goes here.
     clean = history.clean_up if settings.archive_url is None else history.clean_up_artifacts
@@ -95,6 +97,16 @@ def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done()  # that it was taken says that a scheduler is there
 
 
+def _look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> Done:
+    look_at_jobs(connection, now, settings)
+    return Done()
+
+
+def _look_at_installation(connection: Connection, now: datetime, settings: Settings) -> Done:
+    look_at_installation(connection, now, settings)
+    return Done()
+
+
 DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
@@ -103,6 +115,8 @@ DUTIES = {
     "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),
     "archive": Duty(timedelta(hours=6), _archive),
+    "look at jobs": Duty(timedelta(seconds=10), _look_at_jobs),
+    "look at the installation": Duty(timedelta(seconds=30), _look_at_installation),
 }
 
 
