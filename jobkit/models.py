@@ -406,6 +406,8 @@ class WorkerRegistration(Table, table=True):
     slots: int = 1
     version: str = ""
     drain_requested_at: datetime | None = _instant()
+    clock_ahead_seconds: float | None = None
+    """Its machine's clock minus the database's, at its last heartbeat."""
 
 
 class SchedulerDuty(Table, table=True):

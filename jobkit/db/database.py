@@ -45,7 +45,7 @@ class Database:
     """One database and its connections; `write()` and `read()` open transactions on it."""
 
     def __init__(self, url: str, *, wakeups: bool = True) -> None:
-        self.url = _parse(url)
+        self.url = parse_url(url)
         self.wakeups = wakeups
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.name = self.url.render_as_string(hide_password=True)
@@ -154,7 +154,8 @@ def _is_transient(error: BaseException | None) -> bool:
 _SEVERAL = re.compile(r"(postgres[^:]*://(?:.*@)?)([^/?@]+,[^/?@]+)(/.*)")
 
 
-def _parse(url: str) -> URL:
+def parse_url(url: str) -> URL:
+    """Read the URL of a database; BadInput for what is none, or of another system."""
     try:
         parsed = _several_hosts(url) or make_url(url)
     except (sa.exc.ArgumentError, ValueError):

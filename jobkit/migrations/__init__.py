@@ -14,7 +14,7 @@ from jobkit.errors import DatabaseRefused
 
 REVISIONS = (
     *("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010"),
-    *("0011", "0012", "0013"),
+    *("0011", "0012", "0013", "0014"),
 )
 # The oldest program that goes on with a database of the newest revision: the last release. All
 # revisions since then only add what it need not know. A revision that takes away, renames or
@@ -57,7 +57,7 @@ class Standing:
 def standing(database: db.Database) -> Standing:
     """Look where a database stands; DatabaseRefused when it is too new for this program."""
     with database.read() as connection:
-        return _standing(connection)
+        return standing_in(connection)
 
 
 def upgrade(url: str, max_retries: int = 3, to: str = REVISIONS[-1]) -> Standing:
@@ -78,7 +78,7 @@ def upgrade(url: str, max_retries: int = 3, to: str = REVISIONS[-1]) -> Standing
         now = database.clock.now()
         with database.write(takes_long=True) as connection:
             db.lock_schema(connection)
-            before = _standing(connection)
+            before = standing_in(connection)
             if not (before.is_current or before.is_ahead):
                 _run(connection, now, max_retries, to)
                 _declare(connection, to)
@@ -104,7 +104,8 @@ def ensure(database: db.Database) -> None:
     upgrade(database.url.render_as_string(hide_password=False))
 
 
-def _standing(connection: Connection) -> Standing:
+def standing_in(connection: Connection) -> Standing:
+    """Look where the database of a connection stands; DatabaseRefused when it is too new."""
     tables = set(sa.inspect(connection).get_table_names())
     revision = works_from = None
     if VERSION_TABLE in tables:
