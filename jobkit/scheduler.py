@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from jobkit import artifacts
 from jobkit.archive.child import Child
+from jobkit.clock import stopwatch
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
 from jobkit.settings import Settings
@@ -148,9 +149,16 @@ def housekeep(
 class Scheduler:
     """The loop: tick, then sleep until the next slot, a wake-up or the poll interval."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        told: Callable[[Tick | None, float], object] = lambda _tick, _seconds: None,
+    ) -> None:
+        """`told` hears of each tick, None where the database was away, and its seconds."""
         self.database = database
         self.settings = settings
+        self._told = told
         self.name = f"scheduler-{uuid.uuid4().hex[:8]}"
         self.stop = Alarm()
         self._knows_duties = False
@@ -170,10 +178,13 @@ class Scheduler:
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""
         poll = self.settings.scheduler_poll_interval.total_seconds()
+        began_at = stopwatch()
         try:
             done = self._tick()
+            self._told(done, stopwatch() - began_at)
             unfinished = self._housekeep()
         except DatabaseUnavailable as error:
+            self._told(None, stopwatch() - began_at)
             log.warning("%s Trying again in %g s.", error, poll)
             return poll
         if done.dispatched:

@@ -247,6 +247,19 @@ class Settings(BaseSettings):
         "The address of the TLS proxy before the portal, whose `X-Forwarded-*` headers alone are "
         "believed.",
     )
+    metrics_host: str = _setting(
+        "JOBKIT_METRICS_HOST",
+        "127.0.0.1",
+        "The address of `JOBKIT_METRICS_PORT`; whoever reaches it may read.",
+    )
+    metrics_port: int | None = _setting(
+        "JOBKIT_METRICS_PORT",
+        None,
+        "The port on which a scheduler or a worker shows metrics of its own process; none where "
+        "unset, 0: any that is free.",
+        ge=0,
+        le=65535,
+    )
     dispatch_lock_duration: str | None = _setting(
         "DISPATCH_LOCK_DURATION",
         None,
