@@ -552,6 +552,10 @@ class PortalUser(Table, table=True):
     created_at: datetime = _instant(nullable=False)
     password_at: datetime = _instant(nullable=False)
     disabled_at: datetime | None = _instant()
+    subject: str | None = None
+    """Who they are to the provider of single sign-on: its issuer and its name for them."""
+    is_service: bool = False
+    """Whether it is no person: it holds tokens and cannot sign in."""
 
 
 class PortalSession(Table, table=True):
@@ -583,6 +587,8 @@ class PortalToken(Table, table=True):
     expires_at: datetime | None = _instant()
     used_at: datetime | None = _instant()
     revoked_at: datetime | None = _instant()
+    jobs: list[str] | None = _json()
+    """Patterns of the names of jobs that it is for; for all where NULL."""
 
 
 class PortalGuess(Table, table=True):

@@ -27,7 +27,9 @@ from portal import (
     packing,
     pages,
     permissions,
+    provider,
     runs,
+    sso,
     users,
     workers,
 )
@@ -56,6 +58,7 @@ NOUNS = (
     artifacts,
     workers,
     account,
+    sso,
     users,
     health,
     metrics,
@@ -88,6 +91,7 @@ def create_app(
     live.install(app, kit)
     app.config["ANSWERS"] = answers.Answers()
     app.config["METER"] = kit.meter()
+    app.config["PROVIDER"] = provider.Provider(kit.settings) if kit.settings.oidc_issuer else None
     for noun in NOUNS:
         app.register_blueprint(noun.blueprint)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))

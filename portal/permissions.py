@@ -13,6 +13,8 @@ NEEDED = {
     "static": ANYBODY,
     "login": ANYBODY,
     "enter": ANYBODY,
+    "sso.begin": ANYBODY,
+    "sso.finish": ANYBODY,
     "theme": "viewer",
     "health.healthz": ANYBODY,
     "metrics.show": "viewer",

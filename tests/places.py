@@ -18,6 +18,8 @@ from tests.worlds import World
 TOKEN = "the-token"
 NOT_PAGES = {
     "static": "files of the portal itself",
+    "sso.begin": "a way to another site",
+    "sso.finish": "a way back from another site",
     "health.healthz": "for machines",
     "metrics.show": "for machines",
     "overview.counts": "a part of every page",
