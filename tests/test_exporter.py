@@ -76,7 +76,9 @@ def test_a_port_that_is_taken_is_named() -> None:
     registry = Ticks().registry
     with exporter.served(registry, load(metrics_port=0)) as port:
         again = exporter.served(registry, load(metrics_port=port))
-        pytest.raises(BadInput, again.__enter__).match(f"127.0.0.1:{port}: Address already in use")
+        words = f"127.0.0.1:{port}: Address already in use"
+        with pytest.raises(BadInput, match=words), again:
+            pass
 
 
 @pytest.mark.parametrize("processes", ["on"], indirect=True)
