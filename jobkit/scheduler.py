@@ -16,8 +16,9 @@ from jobkit.archive.child import Child
 from jobkit.clock import stopwatch
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
+from jobkit.evaluation import look_at_installation, look_at_jobs
 from jobkit.settings import Settings
-from jobkit.store import agenda, claims, dispatch, duties, history, tallies, workers
+from jobkit.store import agenda, alerts, claims, dispatch, duties, history, tallies, workers
 from jobkit.store.dispatch import Dispatched
 from jobkit.wakeups import Alarm, Watch, notify
 
@@ -66,6 +67,7 @@ def _clean_up(connection: Connection, now: datetime, settings: Settings) -> Done
     if days == 0:
         return Done()
     keep = timedelta(days=days)
+    alerts.forget(connection, now - keep)
     workers.forget(connection, now, keep=keep)
     # Where runs are archived, the archiver takes them away; what they left outside goes here.
     clean = history.clean_up if settings.archive_url is None else history.clean_up_artifacts
@@ -96,6 +98,16 @@ def _count(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done(tallies.count(connection, now))
 
 
+def _look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> Done:
+    look_at_jobs(connection, now, settings)
+    return Done()
+
+
+def _look_at_installation(connection: Connection, now: datetime, settings: Settings) -> Done:
+    look_at_installation(connection, now, settings)
+    return Done()
+
+
 DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
     "count runs for metrics": Duty(timedelta(seconds=5), _count),
@@ -104,6 +116,8 @@ DUTIES = {
     "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),
     "archive": Duty(timedelta(hours=6), _archive),
+    "look at jobs": Duty(timedelta(seconds=10), _look_at_jobs),
+    "look at the installation": Duty(timedelta(seconds=30), _look_at_installation),
 }
 
 

@@ -21,9 +21,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from jobkit import quiet
 from jobkit.errors import BadInput
+from jobkit.quiet import QuietHours
 from jobkit.roles import ROLES
-from jobkit.text import parse_duration
+from jobkit.text import parse_duration, parse_size
 
 TOML_FILE = "jobkit.toml"
 
@@ -228,6 +230,62 @@ class Settings(BaseSettings):
         ge=0,
         le=100_000,
     )
+    alert_no_worker: Duration = _setting(
+        "JOBKIT_ALERT_NO_WORKER",
+        timedelta(minutes=5),
+        "An alert fires when no worker has been online for so long; 0: never.",
+        ge=timedelta(0),
+    )
+    alert_no_scheduler: Duration = _setting(
+        "JOBKIT_ALERT_NO_SCHEDULER",
+        timedelta(minutes=5),
+        "An alert fires when workers have seen no scheduler for so long; 0: never.",
+        ge=timedelta(0),
+    )
+    alert_pending: Duration = _setting(
+        "JOBKIT_ALERT_PENDING",
+        timedelta(minutes=30),
+        "An alert fires when a run has been due, and not been started, for so long; 0: never.",
+        ge=timedelta(0),
+    )
+    alert_failed_rate: float = _setting(
+        "JOBKIT_ALERT_FAILED_RATE",
+        0.1,
+        "An alert fires when a larger share of the runs of the last hour failed; 1: never.",
+        ge=0,
+        le=1,
+    )
+    alert_failed_least: int = _setting(
+        "JOBKIT_ALERT_FAILED_LEAST",
+        20,
+        "With fewer runs in an hour, the share that failed says nothing.",
+        ge=1,
+    )
+    alert_disk_used: float = _setting(
+        "JOBKIT_ALERT_DISK_USED",
+        0.9,
+        "An alert fires when so much of the disk of a SQLite database, or of a folder of "
+        "artifacts, is used; 1: never.",
+        gt=0,
+        le=1,
+    )
+    alert_database_size: int | None = _setting(
+        "JOBKIT_ALERT_DATABASE_SIZE",
+        None,
+        "The size that the database may have, like 50GB; an alert fires at 90 % of it.",
+        gt=0,
+    )
+    alert_remind: Duration | None = _setting(
+        "JOBKIT_ALERT_REMIND",
+        None,
+        "How often people are told again of what fires and nobody acknowledged; once where unset.",
+        ge=timedelta(minutes=1),
+    )
+    alert_quiet_hours: str | None = _setting(
+        "JOBKIT_ALERT_QUIET_HOURS",
+        None,
+        "When messages wait that are not urgent, like `22:00-07:00` or `22:00-07:00 Europe/Paris`.",
+    )
     wakeups: bool = _setting(
         "JOBKIT_WAKEUPS",
         True,
@@ -356,6 +414,21 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError(f"{value!r} is no address; write one like 127.0.0.1") from None
 
+    @field_validator("alert_database_size", mode="before")
+    @classmethod
+    def _bytes(cls, value: object) -> object:
+        try:
+            return parse_size(value) if isinstance(value, str) else value
+        except BadInput as error:
+            raise ValueError(str(error).rstrip(".")) from None
+
+    @field_validator("alert_quiet_hours")
+    @classmethod
+    def _times_of_day(cls, value: str | None) -> str | None:
+        if value is not None:
+            quiet.parse(value, "UTC")
+        return value
+
     @field_validator("oidc_issuer")
     @classmethod
     def _safe_issuer(cls, value: str | None) -> str | None:
@@ -419,6 +492,13 @@ class Settings(BaseSettings):
         if self.lease_seconds is not None:
             return self.lease_seconds
         return max(timedelta(seconds=60), 4 * self.worker_heartbeat_interval)
+
+    @property
+    def quiet_hours(self) -> QuietHours | None:
+        """When messages wait that are not urgent."""
+        if self.alert_quiet_hours is None:
+            return None
+        return quiet.parse(self.alert_quiet_hours, self.timezone)
 
     @property
     def patience(self) -> timedelta:
