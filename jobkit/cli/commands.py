@@ -16,8 +16,9 @@ from jobkit.cli import (
     coverage,
     database,
     jobs,
+    programs,
     runs,
-    services,
+    service,
     sql,
     testing,
 )
@@ -36,12 +37,13 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")
+app.add_typer(service.app, name="service")
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    services.up,
-    services.scheduler,
-    services.worker,
-    services.portal,
+    programs.up,
+    programs.scheduler,
+    programs.worker,
+    programs.portal,
     runs.run,
     runs.runs,
     runs.show,
