@@ -101,7 +101,7 @@ def test_a_scheduler_leaves_duties_that_it_does_not_know_to_newer_ones(stage: St
         duties.declare(connection, ("of the next release",), stage.clock.now())
     assert Scheduler(stage.kit.database, stage.kit.settings).step() == 10
     with stage.kit.database.read() as connection:
-        assert duties.due(connection, stage.clock.now()) == ["of the next release"]
+        assert "of the next release" in duties.due(connection, stage.clock.now())
 
 
 def test_artifacts_go_with_the_runs_that_left_them(stage: Stage, workplace: Path) -> None:
