@@ -16,6 +16,7 @@ from jobkit.cli import (
     coverage,
     database,
     jobs,
+    metrics,
     programs,
     runs,
     service,
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="job")
 app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(metrics.app, name="metrics")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")
