@@ -12,6 +12,7 @@ import jobkit
 from portal import (
     access,
     account,
+    alerts,
     analytics,
     answers,
     artifacts,
@@ -57,6 +58,7 @@ NOUNS = (
     analytics,
     artifacts,
     workers,
+    alerts,
     account,
     sso,
     users,
