@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from jobkit import artifacts, definition, migrations, portraits, settings, text
@@ -22,6 +22,7 @@ from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats,
 from jobkit.health import Health
 from jobkit.listings import (
     Alerts,
+    Audit,
     Board,
     Jobs,
     Runs,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
+    from jobkit.doctor import Examination
     from jobkit.metrics import Meter
     from jobkit.verify import Finding
 
@@ -96,6 +98,9 @@ class Kit:
         self.url = database.name
         self._usual_cells: dict[tuple[int, bool], dict[str, float]] = {}
         self.source = source
+        self.address = ""
+        self.has_noted = False
+        """Whether the audit has anything that this Kit did."""
         self._author: str | None = None
         self._origin: Kit | None = None
 
@@ -104,12 +109,19 @@ class Kit:
         """Who is recorded with what this Kit does: the person at this machine, or somebody else."""
         return self._author or author.user()
 
-    def acting_as(self, name: str, *, source: str | None = None) -> Kit:
+    @property
+    def who(self) -> str:
+        """Who the audit names: the user that it acts as, or else the person and the machine."""
+        return self._author or author.here()
+
+    def acting_as(self, name: str, *, source: str | None = None, address: str = "") -> Kit:
         """Return a Kit on the same database that records somebody else with what it does.
 
-        It shares the connections of this one, which is to be closed. Any thread may have its own.
+        `source`: the face by which they came; `address`: from where. It shares the connections of
+        this one, which is to be closed. Any thread may have its own.
         """
         other = Kit(self.database, self.settings, source=source or self.source)
+        other.address = address
         other._author = name
         other._usual_cells = self._usual_cells
         other._origin = self._origin or self
@@ -408,6 +420,14 @@ class Kit:
         """The tokens of scripts: `add`, `revoke`, `shown`."""
         return Tokens(self)
 
+    @property
+    def audit(self) -> Audit:
+        """Who did what, when and from where: `kit.audit(who="anna", since="7d")` lists it.
+
+        Also `kit.audit.export()` and `kit.audit.verify()`.
+        """
+        return Audit(self)
+
     # Workers and numbers
 
     @cached_property
@@ -486,14 +506,21 @@ class Kit:
         with self.database.read(takes_long=True) as connection:
             return verify.audit(connection, verify.narrowed(connection, scope))
 
+    def doctor(self) -> Examination:
+        """Look for what is wrong with this installation, as this machine sees it; changes nothing.
+
+        Takes some seconds at most, whatever hangs: what gives no answer is a finding.
+        """
+        from jobkit import doctor
+
+        return doctor.examine(self.settings, self.database)
+
     # The archive
 
     @cached_property
     def archive(self) -> Archive:
         """The archive: `run()`, `verify()`, `restore(month)`, `months()`."""
-        if self._origin is not None:
-            return self._origin.archive
-        return Archive(self.database, self.settings, ROLLUPS)
+        return Archive(self.database, self.settings, ROLLUPS, partial(author.note, self))
 
     # What attempts leave
 

@@ -294,7 +294,10 @@ class Settings(BaseSettings):
     host: str = _setting("JOBKIT_HOST", "127.0.0.1", "The address that the portal listens on.")
     port: int = _setting("JOBKIT_PORT", 8765, "The port of the portal.", ge=0, le=65535)
     token: str | None = _setting(
-        "JOBKIT_TOKEN", None, "The token that opens the portal; a fresh one at each start if unset."
+        "JOBKIT_TOKEN",
+        None,
+        "The token that opens the portal; a fresh one at each start if unset.",
+        repr=False,
     )
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = _setting(
         "JOBKIT_TRUSTED_HOSTS",
@@ -306,6 +309,54 @@ class Settings(BaseSettings):
         None,
         "The address of the TLS proxy before the portal, whose `X-Forwarded-*` headers alone are "
         "believed.",
+    )
+    portal_url: str | None = _setting(
+        "JOBKIT_PORTAL_URL",
+        None,
+        "The portal as people reach it, like https://jobs.example.com: notices lead there.",
+    )
+    notify_urls: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_NOTIFY_URLS",
+        (),
+        "Where a scheduler sends notices: Apprise URLs or `webhook+https://...`, separated by "
+        "spaces, each with a name if you like (`ops=mailtos://...`); only the names are shown.",
+        repr=False,
+    )
+    notify_tries: int = _setting(
+        "JOBKIT_NOTIFY_TRIES",
+        10,
+        "Tries before a notice is given up, 30 s apart at first, at most an hour.",
+        ge=1,
+        le=100,
+    )
+    webhook_secret: str | None = _setting(
+        "JOBKIT_WEBHOOK_SECRET",
+        None,
+        "What webhooks are signed with: `whsec_` and Base64, or any text.",
+        repr=False,
+    )
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_WEBHOOK_HOSTS",
+        (),
+        "Hosts that webhooks may be sent to, as names or patterns, separated by commas.",
+    )
+    webhook_private_hosts: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_WEBHOOK_PRIVATE_HOSTS",
+        (),
+        "Hosts in private networks that webhooks may be sent to, also without TLS.",
+    )
+    ping_url: str | None = _setting(
+        "JOBKIT_PING_URL",
+        None,
+        "A check of Healthchecks, or what speaks like it, that schedulers ping: it tells people "
+        "when none of them is there any more.",
+        repr=False,
+    )
+    ping_interval: Duration = _setting(
+        "JOBKIT_PING_INTERVAL",
+        timedelta(seconds=60),
+        "How often one of the schedulers pings that URL.",
+        ge=timedelta(seconds=1),
     )
     oidc_issuer: str | None = _setting(
         "JOBKIT_OIDC_ISSUER",
@@ -375,6 +426,8 @@ class Settings(BaseSettings):
         "interpreters",
         "env_allow",
         "preload",
+        "webhook_hosts",
+        "webhook_private_hosts",
         "oidc_groups",
         mode="before",
     )
@@ -383,6 +436,11 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("notify_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return tuple(value.split()) if isinstance(value, str) else value  # URLs hold commas
 
     @field_validator("queues")
     @classmethod
@@ -559,10 +617,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     faults = []
     for fault in error.errors():
-        name = str(fault["loc"][0]) if fault["loc"] else ""
-        name = setting_names().get(name, name)
+        field = str(fault["loc"][0]) if fault["loc"] else ""
+        name = setting_names().get(field, field)
         said = fault["msg"].removeprefix("Value error, ")
         given = fault["input"]
+        info = Settings.model_fields.get(field)
+        if info is not None and not info.repr:
+            given = "***"
         shown = f"{given.total_seconds():g}" if isinstance(given, timedelta) else given
         faults.append(f"{name}={shown!r}: {said}" if name else said)
     return "; ".join(faults) + "."

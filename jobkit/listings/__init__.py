@@ -1,6 +1,7 @@
 """Jobs, runs and workers as a Kit lists them; each has the verbs and the queries of its noun."""
 
 from jobkit.listings.alerts import Alert, Alerts, Mute
+from jobkit.listings.audit import Audit
 from jobkit.listings.board import Board, Line, Span
 from jobkit.listings.jobs import JobList, Jobs
 from jobkit.listings.runlist import RunList
@@ -14,6 +15,7 @@ from jobkit.listings.workers import WorkerList, Workers
 __all__ = [
     "Alert",
     "Alerts",
+    "Audit",
     "Board",
     "Done",
     "JobList",
