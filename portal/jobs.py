@@ -110,6 +110,7 @@ def _page(name: str) -> str:
         most_versions=MOST_VERSIONS,
         usual=job.expectation(),
         run_command=shlex.join(["jobkit", "run", job.name]),
+        ping_command=shlex.join(["jobkit", "ping", job.name]),
     )
 
 
