@@ -18,7 +18,17 @@ from jobkit.errors import DatabaseUnavailable
 from jobkit.evaluation import look_at_installation, look_at_jobs
 from jobkit.notify import Pinger, Postman
 from jobkit.settings import Settings
-from jobkit.store import agenda, alerts, claims, dispatch, duties, history, notices, workers
+from jobkit.store import (
+    agenda,
+    alerts,
+    audit,
+    claims,
+    dispatch,
+    duties,
+    history,
+    notices,
+    workers,
+)
 from jobkit.store.dispatch import Dispatched
 from jobkit.wakeups import Alarm, Watch, notify
 
@@ -97,6 +107,10 @@ def _make_partitions(connection: Connection, now: datetime, settings: Settings) 
     return Done()
 
 
+def _seal_audit(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done(audit.seal(connection) >= audit.SEALED_AT_ONCE)
+
+
 def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done()  # that it was taken says that a scheduler is there
 
@@ -118,6 +132,7 @@ def _look_at_installation(connection: Connection, now: datetime, settings: Setti
 DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
+    "seal the audit": Duty(timedelta(seconds=30), _seal_audit),
     "clean up": Duty(timedelta(hours=1), _clean_up),
     "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),

@@ -11,8 +11,10 @@ import jobkit
 from jobkit import text
 from jobkit.cli import (
     accounts,
+    alerts,
     archive,
     artifacts,
+    audit,
     coverage,
     database,
     jobs,
@@ -35,6 +37,8 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="job")
 app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(alerts.app, name="alert")
+app.add_typer(audit.app, name="audit")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")
