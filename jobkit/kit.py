@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from jobkit import artifacts, definition, migrations, portraits, settings, text
@@ -20,7 +20,18 @@ from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
 from jobkit.health import Health
-from jobkit.listings import Board, Jobs, Runs, Searching, Tokens, Traces, Users, Workers, author
+from jobkit.listings import (
+    Audit,
+    Board,
+    Jobs,
+    Runs,
+    Searching,
+    Tokens,
+    Traces,
+    Users,
+    Workers,
+    author,
+)
 from jobkit.listings.jobs import upcoming
 from jobkit.listings.overview import numbers
 from jobkit.lookout import Awaiting
@@ -86,6 +97,9 @@ class Kit:
         self.url = database.name
         self._usual_cells: dict[tuple[int, bool], dict[str, float]] = {}
         self.source = source
+        self.address = ""
+        self.has_noted = False
+        """Whether the audit has anything that this Kit did."""
         self._author: str | None = None
         self._origin: Kit | None = None
 
@@ -94,12 +108,19 @@ class Kit:
         """Who is recorded with what this Kit does: the person at this machine, or somebody else."""
         return self._author or author.user()
 
-    def acting_as(self, name: str, *, source: str | None = None) -> Kit:
+    @property
+    def who(self) -> str:
+        """Who the audit names: the user that it acts as, or else the person and the machine."""
+        return self._author or author.here()
+
+    def acting_as(self, name: str, *, source: str | None = None, address: str = "") -> Kit:
         """Return a Kit on the same database that records somebody else with what it does.
 
-        It shares the connections of this one, which is to be closed. Any thread may have its own.
+        `source`: the face by which they came; `address`: from where. It shares the connections of
+        this one, which is to be closed. Any thread may have its own.
         """
         other = Kit(self.database, self.settings, source=source or self.source)
+        other.address = address
         other._author = name
         other._usual_cells = self._usual_cells
         other._origin = self._origin or self
@@ -392,6 +413,14 @@ class Kit:
         """The tokens of scripts: `add`, `revoke`, `shown`."""
         return Tokens(self)
 
+    @property
+    def audit(self) -> Audit:
+        """Who did what, when and from where: `kit.audit(who="anna", since="7d")` lists it.
+
+        Also `kit.audit.export()` and `kit.audit.verify()`.
+        """
+        return Audit(self)
+
     # Workers and numbers
 
     @cached_property
@@ -484,9 +513,7 @@ class Kit:
     @cached_property
     def archive(self) -> Archive:
         """The archive: `run()`, `verify()`, `restore(month)`, `months()`."""
-        if self._origin is not None:
-            return self._origin.archive
-        return Archive(self.database, self.settings, ROLLUPS)
+        return Archive(self.database, self.settings, ROLLUPS, partial(author.note, self))
 
     # What attempts leave
 

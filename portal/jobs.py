@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from flask import Blueprint, current_app, redirect, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
+from markupsafe import Markup
 
 import jobkit
 from jobkit import parameters, text
@@ -98,6 +99,7 @@ def show(name: str) -> str:
 
 def _page(name: str) -> str:
     job, kit = _kit().job(name), _kit()
+    chart = kit.board.durations(job)
     return page(
         "jobs/show.html",
         job=job,
@@ -105,7 +107,8 @@ def _page(name: str) -> str:
         wrong={},
         runs=job.runs(30),
         slots=kit.jobs.slots(name, SLOTS) if job.is_active else [],
-        chart=kit.board.durations(job),
+        chart=chart,
+        drawn=Markup(chart.unstyled),  # noqa: S704 - it escapes what people typed
         versions=job.versions(),
         most_versions=MOST_VERSIONS,
         usual=job.expectation(),

@@ -62,6 +62,7 @@ NEEDED = {
     "account.set_password": "viewer",
     "account.make_token": "viewer",
     "account.revoke_token": "viewer",
+    "audit.index": "admin",
     "users.index": "admin",
     "users.add": "admin",
     "users.set_role": "admin",

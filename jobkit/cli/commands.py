@@ -13,6 +13,7 @@ from jobkit.cli import (
     accounts,
     archive,
     artifacts,
+    audit,
     coverage,
     database,
     jobs,
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="job")
 app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(audit.app, name="audit")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import alerting, definition, parameters, portraits
+from jobkit import alerting, definition, parameters, portraits, text
 from jobkit.cards import Card
 from jobkit.errors import BadInput, CannotStart, Conflict, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
@@ -182,6 +182,7 @@ class Jobs(Collection):
             row = definitions.insert(
                 connection, values, now, author.of(self._kit.user, self._kit.source)
             )
+            author.note(self._kit, connection, "added a job", f"{row.name}, version 1")
             notify(connection)
         return self.picture(row)
 
@@ -314,6 +315,7 @@ class Jobs(Collection):
             job = definitions.by_name(connection, name)
             checked = _given_params(job, params)
             row = requests.submit(connection, job, checked, self._kit.user, self._kit.clock.now())
+            author.note(self._kit, connection, "submitted a run", f"run {row.id} of {name}")
             notify(connection)
         return run_of(self._kit, row, name)
 
@@ -324,6 +326,10 @@ class Jobs(Collection):
             checked = [_given_params(job, given) for given in params]
             now, user = self._kit.clock.now(), self._kit.user
             made = requests.submit_many(connection, job, checked, user, now)
+            if made:
+                about = f"{author.numbers('run', made)} of {name}"
+                what = "submitted a run" if len(made) == 1 else "submitted runs"
+                author.note(self._kit, connection, what, about)
             notify(connection)
         return made
 
@@ -368,6 +374,8 @@ class Jobs(Collection):
                 by=self._kit.user,
                 now=now,
             )
+            about = f"{name}: {len(made)} runs, {text.iso(start)} to {text.iso(end)}, {backfill_id}"
+            author.note(self._kit, connection, "backfilled a job", about)
             notify(connection)
         return Backfill(slots, made, skipped, backfill_id)
 
@@ -386,6 +394,9 @@ class Jobs(Collection):
                 limit=limit,
                 dry_run=dry_run,
             )
+            if made.runs:
+                about = f"{len(made.runs)} runs of {', '.join(made.slots)}, {made.backfill_id}"
+                author.note(self._kit, connection, "filled holes", about)
             notify(connection)
         return made
 
@@ -407,6 +418,8 @@ class Jobs(Collection):
         changed = definitions.change(
             connection, job, values, what, now, author.of(self._kit.user, self._kit.source)
         )
+        about = f"{changed.name}, version {changed.version}"
+        author.note(self._kit, connection, f"{what} a job", about)
         notify(connection)
         return changed
 

@@ -50,22 +50,23 @@ def _manual(
     ]
 
 
-def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> None:
-    """End a run that waits, or ask its worker to end it; a repeat does nothing.
+def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> bool:
+    """End a run that waits, or ask its worker to end it; returns whether this caller did.
 
-    NotFound for no such run; Conflict for one that has ended.
+    A repeat does nothing. NotFound for no such run; Conflict for one that has ended.
     """
     which = runs.c.id == run_id
     if cancel_pending(connection, which, now, f"cancelled by {by}"):
-        return
+        return True
     if wish_cancel(connection, which, now, f"cancelled by {by}"):
-        return
+        return True
     run = _run(connection, run_id)
     if run.status in states.FINAL and run.status != "CANCELLED":
         raise Conflict(
             f"Run {run_id} has ended as {run.status} and stays so.",
             f"To run it again: jobkit retry {run_id}",
         )
+    return False
 
 
 def retry(connection: Connection, run_id: int, by: str, now: datetime) -> int:
