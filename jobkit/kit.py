@@ -21,6 +21,7 @@ from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
 from jobkit.health import Health
 from jobkit.listings import (
+    Alerts,
     Audit,
     Board,
     Jobs,
@@ -200,6 +201,7 @@ class Kit:
         `every`, `hourly`, `daily`, `weekly`, `monthly`, `at`; none for a job that runs on demand.
         Also `tz`, `starts_at`, `ends_at`, `params`, `queue`, `priority`, `timeout`, `retries`,
         `retry_delay`, `misfire`, `misfire_window`, `overlap`, `start_deadline`, `on_worker_lost`.
+        `alerts`: what it is watched for, like `"late=15m failed"`, see docs/alerts.md.
         `timeout="auto"`: by what its attempts usually take, see `Expectation.timeout`.
         How it is executed: `kind` (by the target's suffix if not given), `source` (its text, which
         the job then carries; `target` only names it), `python` (an interpreter or the folder of a
@@ -370,6 +372,11 @@ class Kit:
     def search(self) -> Searching:
         """Runs by what is known of them, page after page, and acting on all that match."""
         return Searching(self)
+
+    @property
+    def alerts(self) -> Alerts:
+        """What fires: acknowledge it, mute a job, see that messages arrive."""
+        return Alerts(self)
 
     @property
     def board(self) -> Board:

@@ -11,6 +11,7 @@ import jobkit
 from jobkit import text
 from jobkit.cli import (
     accounts,
+    alerts,
     archive,
     artifacts,
     audit,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="job")
 app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(alerts.app, name="alert")
 app.add_typer(audit.app, name="audit")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")

@@ -65,6 +65,7 @@ def add(
     keep_kernel: o.KeepKernel = None,
     cell_timeout: o.CellTimeout = None,
     keep: o.Keep = None,
+    alert: o.Alerts = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Add a job; without a schedule it runs on demand."""
@@ -113,6 +114,7 @@ def edit(
     keep_kernel: o.KeepKernel = None,
     cell_timeout: o.CellTimeout = None,
     keep: o.Keep = None,
+    alert: o.Alerts = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Change a job: what is not given stays; a changed schedule starts from now."""
@@ -123,7 +125,7 @@ def edit(
 
 def _given(values: dict[str, Any], *without: str) -> dict[str, Any]:
     """Return the keywords of `Kit.add_job` for what was given on the command line."""
-    read = {*without, "param", "tag", "env", "secret", "embed", "as_json"}
+    read = {*without, "param", "tag", "env", "secret", "alert", "embed", "as_json"}
     given = {key: value for key, value in values.items() if value is not None and key not in read}
     if values["param"]:
         given["params"] = o.read_params(values["param"])
@@ -133,6 +135,8 @@ def _given(values: dict[str, Any], *without: str) -> dict[str, Any]:
         given["env_vars"] = text.parse_pairs("--env", values["env"])
     if values["secret"]:
         given["secrets"] = values["secret"]
+    if values["alert"]:
+        given["alerts"] = values["alert"]
     if values["embed"]:
         given["source"] = o.read_source(_to_embed(values["target"]))
     return given
@@ -166,6 +170,8 @@ def list_(as_json: o.AsJson = False) -> None:
 @app.command()
 def show(name: o.Name, as_json: o.AsJson = False) -> None:
     """Show a job: its definition, its next slots, its versions."""
+    from jobkit import alerting  # it brings cron, which no help needs
+
     with o.open_kit() as kit:
         job = kit.job(name)
         if as_json:
@@ -188,6 +194,7 @@ def show(name: o.Name, as_json: o.AsJson = False) -> None:
                 ("misfire", f"{job.misfire_policy}, within {text.duration(job.misfire_window)}"),
                 ("overlap", job.overlap_policy),
                 ("start deadline", text.duration(job.start_deadline)),
+                ("alerts", " ".join(alerting.words(job.alerts))),
                 ("parameters", job.params),
             )
         )

@@ -91,6 +91,15 @@ Keep = Annotated[
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", metavar="T", help="A word to find it by. Repeatable.")
 ]
+Alerts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--alert",
+        metavar="A",
+        help="Watch it: late=15m, done-by=07:30, running=auto, no-success=26h, failed, recovered, "
+        "failures=3, short; none: not at all. Repeatable.",
+    ),
+]
 Secrets = Annotated[
     list[str] | None,
     typer.Option(

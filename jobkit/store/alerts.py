@@ -411,3 +411,16 @@ def mutes(connection: Connection, now: datetime) -> dict[str, Row[Any]]:
 def forget_mutes(connection: Connection, now: datetime) -> None:
     """Delete mutes whose time is over."""
     connection.execute(alert_mutes.delete().where(alert_mutes.c.until_at <= now))
+
+
+def named_mutes(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
+    """Return the mutes that last, with their job's name, what ends first first."""
+    of_job = sa.literal("job:").concat(sa.cast(jobs.c.id, sa.Text)) == alert_mutes.c.scope
+    joined = alert_mutes.outerjoin(jobs, of_job)
+    statement = (
+        sa.select(alert_mutes, jobs.c.name.label("job_name"))
+        .select_from(joined)
+        .where(alert_mutes.c.until_at > now)
+        .where(sa.or_(alert_mutes.c.scope == ALL, jobs.c.deleted_at.is_(None)))
+    )
+    return connection.execute(statement.order_by(alert_mutes.c.until_at)).all()

@@ -130,6 +130,9 @@ class JobChanges(Given):
     env_vars: dict[str, str] | None = None
     secrets: list[Word] | None = Field(None, max_length=100)
     isolation: Word | None = None
+    alerts: list[Word] | None = Field(
+        None, max_length=100, description="`late=15m`, `failed`, ...; an empty list: none."
+    )
 
     def told(self) -> dict[str, Any]:
         """Return what was given."""
@@ -196,6 +199,7 @@ class Job(Shown):
     variables: dict[str, str] | None = Field(description="For editors; null for others.")
     secrets: list[str] | None = Field(description="Names, never values.")
     isolation: str | None
+    alerts: dict[str, Any] | None = Field(description="What it is watched for; seconds.")
     tags: list[str]
     version: int
     created_at: datetime
