@@ -173,7 +173,7 @@ class Kit:
         )
 
     def meter(self) -> Meter:
-        """Return what Prometheus scrapes; its counters begin now, at zero."""
+        """Return what Prometheus scrapes of this database."""
         from jobkit.metrics import Meter
 
         return Meter(self)

@@ -291,6 +291,19 @@ class Settings(BaseSettings):
         True,
         "Whether commits wake schedulers and workers; `off`: they poll only.",
     )
+    metrics_host: str = _setting(
+        "JOBKIT_METRICS_HOST",
+        "127.0.0.1",
+        "The address of `JOBKIT_METRICS_PORT`; whoever reaches it may read.",
+    )
+    metrics_port: int | None = _setting(
+        "JOBKIT_METRICS_PORT",
+        None,
+        "The port on which a scheduler or a worker shows metrics of its own process; none where "
+        "unset, 0: any that is free.",
+        ge=0,
+        le=65535,
+    )
     host: str = _setting("JOBKIT_HOST", "127.0.0.1", "The address that the portal listens on.")
     port: int = _setting("JOBKIT_PORT", 8765, "The port of the portal.", ge=0, le=65535)
     token: str | None = _setting(

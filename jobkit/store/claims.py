@@ -66,6 +66,20 @@ class Result:
         """Whether the script ended by itself, and well."""
         return self.ended_by == "exit" and self.exit_code == 0
 
+    @property
+    def status(self) -> str:
+        """The status that the attempt's row has for it."""
+        return "SUCCESS" if self.succeeded else _STATUSES[self.ended_by]
+
+
+_STATUSES = {
+    "exit": "FAILURE",
+    "error": "ERROR",
+    "timeout": "TIMEOUT",
+    "cancel": "CANCELLED",
+    "release": "RELEASED",
+}
+
 
 def claim(
     connection: Connection,
