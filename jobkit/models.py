@@ -603,7 +603,10 @@ class PortalGuess(Table, table=True):
 
 
 class PortalAudit(Table, table=True):
-    """What somebody did in the portal, or tried to; rows are only added."""
+    """What somebody did by any face of jobkit, or tried to; rows are only added.
+
+    The table has the name of the face that had it first.
+    """
 
     __tablename__ = "portal_audit"
 
@@ -613,6 +616,22 @@ class PortalAudit(Table, table=True):
     what: str
     about: str
     address: str
+    face: str = ""
+    """The command line, Python, a notebook, the portal or its API."""
+    number: int | None = _big()
+    """Its place in the chain, from 1 and without a gap; NULL until it is sealed."""
+    sha256: str | None = None
+    """Of the hash before it and of what the row says: see `jobkit.chain`."""
+
+
+class AuditHead(Table, table=True):
+    """The one row that says where the chain of the audit ends; who seals holds it."""
+
+    __tablename__ = "audit_head"
+
+    one: int = Field(primary_key=True)
+    number: int = _big(nullable=False)
+    sha256: str
 
 
 jobs = ScheduledJob.__table__  # type: ignore[attr-defined]
@@ -641,3 +660,4 @@ sessions = PortalSession.__table__  # type: ignore[attr-defined]
 tokens = PortalToken.__table__  # type: ignore[attr-defined]
 guesses = PortalGuess.__table__  # type: ignore[attr-defined]
 audit = PortalAudit.__table__  # type: ignore[attr-defined]
+audit_head = AuditHead.__table__  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ from jobkit.settings import Settings
 from jobkit.store import (
     agenda,
     alerts,
+    audit,
     claims,
     dispatch,
     duties,
@@ -108,6 +109,10 @@ def _make_partitions(connection: Connection, now: datetime, settings: Settings) 
     return Done()
 
 
+def _seal_audit(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done(audit.seal(connection) >= audit.SEALED_AT_ONCE)
+
+
 def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done()  # that it was taken says that a scheduler is there
 
@@ -134,6 +139,7 @@ DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
     "count runs for metrics": Duty(timedelta(seconds=5), _count),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
+    "seal the audit": Duty(timedelta(seconds=30), _seal_audit),
     "clean up": Duty(timedelta(hours=1), _clean_up),
     "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),

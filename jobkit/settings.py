@@ -460,6 +460,9 @@ class Settings(BaseSettings):
     def _at_least_one_queue(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one queue, like default")
+        for name in value:
+            if name.startswith("@"):  # of runs that no worker executes
+                raise ValueError(f"{name!r} is no queue of workers")
         return tuple(dict.fromkeys(value))
 
     @field_validator("trusted_proxy")
