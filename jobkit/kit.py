@@ -21,6 +21,7 @@ from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
 from jobkit.health import Health
 from jobkit.listings import (
+    Alerts,
     Audit,
     Board,
     Jobs,
@@ -172,7 +173,7 @@ class Kit:
         )
 
     def meter(self) -> Meter:
-        """Return what Prometheus scrapes; its counters begin now, at zero."""
+        """Return what Prometheus scrapes of this database."""
         from jobkit.metrics import Meter
 
         return Meter(self)
@@ -200,6 +201,7 @@ class Kit:
         `every`, `hourly`, `daily`, `weekly`, `monthly`, `at`; none for a job that runs on demand.
         Also `tz`, `starts_at`, `ends_at`, `params`, `queue`, `priority`, `timeout`, `retries`,
         `retry_delay`, `misfire`, `misfire_window`, `overlap`, `start_deadline`, `on_worker_lost`.
+        `alerts`: what it is watched for, like `"late=15m failed"`, see docs/alerts.md.
         `timeout="auto"`: by what its attempts usually take, see `Expectation.timeout`.
         How it is executed: `kind` (by the target's suffix if not given), `source` (its text, which
         the job then carries; `target` only names it), `python` (an interpreter or the folder of a
@@ -282,6 +284,24 @@ class Kit:
     ) -> Filled:
         """Make a run for each of these slots, by the job's id, that has none on its way or done."""
         return self.jobs.fill(holes, limit=limit, dry_run=dry_run)
+
+    def ping(
+        self,
+        name: str,
+        signal: str = "success",
+        *,
+        exit_code: int | None = None,
+        message: str = "",
+        run_id: int | None = None,
+    ) -> Run:
+        """Report how a job of the kind `external` goes, which runs elsewhere; returns its run.
+
+        `signal`: `start`, `success` or `fail`. A start begins the run of the newest slot that
+        waits, an end ends the run that was begun last, or the waiting one; where none is open, a
+        new run is made. `run_id`: which run it is, where several are; Conflict when it has ended.
+        `message`: kept as its output, the last 50,000 characters.
+        """
+        return self.jobs.ping(name, signal, exit_code=exit_code, message=message, run_id=run_id)
 
     def expectation(self, job: str, params: Mapping[str, Any] | None = None) -> Expectation:
         """Return how long a job usually takes, from its last 200 successes.
@@ -370,6 +390,11 @@ class Kit:
     def search(self) -> Searching:
         """Runs by what is known of them, page after page, and acting on all that match."""
         return Searching(self)
+
+    @property
+    def alerts(self) -> Alerts:
+        """What fires: acknowledge it, mute a job, see that messages arrive."""
+        return Alerts(self)
 
     @property
     def board(self) -> Board:

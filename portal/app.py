@@ -12,6 +12,7 @@ import jobkit
 from portal import (
     access,
     account,
+    alerts,
     analytics,
     answers,
     artifacts,
@@ -58,6 +59,7 @@ NOUNS = (
     analytics,
     artifacts,
     workers,
+    alerts,
     account,
     sso,
     users,

@@ -17,7 +17,7 @@ from htmx_flask import request
 from markupsafe import Markup
 
 import jobkit
-from jobkit import parameters, text
+from jobkit import alerting, parameters, text
 from jobkit.handles import Backfill
 from portal.pages import page
 
@@ -112,7 +112,10 @@ def _page(name: str) -> str:
         versions=job.versions(),
         most_versions=MOST_VERSIONS,
         usual=job.expectation(),
+        alerts=kit.alerts(job=name),
+        watched=alerting.words(job.alerts),
         run_command=shlex.join(["jobkit", "run", job.name]),
+        ping_command=shlex.join(["jobkit", "ping", job.name]),
     )
 
 

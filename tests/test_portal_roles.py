@@ -52,7 +52,7 @@ def requests(app: Flask) -> list[tuple[str, str, str]]:
     found = []
     for rule in app.url_map.iter_rules():
         values: dict[str, Any] = {"name": "nobody-there", "worker_id": "w9"}
-        values |= {"run_id": 9, "attempt": 9}
+        values |= {"run_id": 9, "attempt": 9, "alert_id": 9}
         values["wish"] = "pause" if rule.endpoint.startswith("jobs.") else "cancel"
         filled = {name: values.get(name, "portal.css") for name in rule.arguments}
         address = app.url_map.bind("localhost").build(

@@ -11,12 +11,15 @@ import jobkit
 from jobkit import text
 from jobkit.cli import (
     accounts,
+    alerts,
     archive,
     artifacts,
     audit,
     coverage,
     database,
     jobs,
+    metrics,
+    pings,
     programs,
     runs,
     service,
@@ -35,6 +38,8 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="job")
 app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(metrics.app, name="metrics")
+app.add_typer(alerts.app, name="alert")
 app.add_typer(audit.app, name="audit")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
@@ -53,6 +58,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     artifacts.artifacts,
     runs.cancel,
     runs.retry,
+    pings.ping,
     runs.workers,
     runs.queue,
     runs.stats,

@@ -1,5 +1,6 @@
 """Jobs, runs and workers as a Kit lists them; each has the verbs and the queries of its noun."""
 
+from jobkit.listings.alerts import Alert, Alerts, Mute
 from jobkit.listings.audit import Audit
 from jobkit.listings.board import Board, Line, Span
 from jobkit.listings.jobs import JobList, Jobs
@@ -12,12 +13,15 @@ from jobkit.listings.users import Users
 from jobkit.listings.workers import WorkerList, Workers
 
 __all__ = [
+    "Alert",
+    "Alerts",
     "Audit",
     "Board",
     "Done",
     "JobList",
     "Jobs",
     "Line",
+    "Mute",
     "Page",
     "RunList",
     "Runs",

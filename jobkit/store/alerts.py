@@ -24,6 +24,7 @@ from jobkit.models import (
     runs,
     workers,
 )
+from jobkit.states import EXTERNAL_QUEUE
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
 ALL = "all"
@@ -233,7 +234,11 @@ def jobs_since(connection: Connection) -> datetime | None:
 
 def overdue(connection: Connection, before: datetime) -> tuple[int, Any]:
     """Return how many runs were due by an instant and wait, 10,000 at most, and the oldest."""
-    waits = sa.and_(runs.c.status == PENDING, runs.c.available_at <= before)
+    waits = sa.and_(
+        runs.c.status == PENDING,
+        runs.c.available_at <= before,
+        runs.c.queue != EXTERNAL_QUEUE,  # they wait for no worker, and have a deadline
+    )
     some = sa.select(runs.c.id).where(waits).limit(MOST_COUNTED).subquery()
     count = connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
     if not count:
@@ -411,3 +416,16 @@ def mutes(connection: Connection, now: datetime) -> dict[str, Row[Any]]:
 def forget_mutes(connection: Connection, now: datetime) -> None:
     """Delete mutes whose time is over."""
     connection.execute(alert_mutes.delete().where(alert_mutes.c.until_at <= now))
+
+
+def named_mutes(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
+    """Return the mutes that last, with their job's name, what ends first first."""
+    of_job = sa.literal("job:").concat(sa.cast(jobs.c.id, sa.Text)) == alert_mutes.c.scope
+    joined = alert_mutes.outerjoin(jobs, of_job)
+    statement = (
+        sa.select(alert_mutes, jobs.c.name.label("job_name"))
+        .select_from(joined)
+        .where(alert_mutes.c.until_at > now)
+        .where(sa.or_(alert_mutes.c.scope == ALL, jobs.c.deleted_at.is_(None)))
+    )
+    return connection.execute(statement.order_by(alert_mutes.c.until_at)).all()

@@ -9,7 +9,9 @@ import random
 import socket
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
@@ -39,6 +41,19 @@ OUTPUT_PAUSE_SECONDS = 5.0
 REGISTER_SECONDS = 1.0
 
 
+@dataclass(frozen=True)
+class Doings:
+    """What a worker did since it began, and what it holds."""
+
+    slots: int
+    busy: int
+    """Slots in which something runs."""
+    begun: int
+    """Attempts that it took on."""
+    ended: dict[str, int]
+    """Attempts by their status; LOST: the lease ran out here, and nothing was written."""
+
+
 class Worker:
     """Executes runs of its queues, `slots` at a time, until it is told to stop.
 
@@ -59,8 +74,10 @@ class Worker:
         self._claiming = Claiming(database, settings, self._fresh_id())
         self._until_idle = until_idle
         spread = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._delivery = Delivery(database, spread, self._take_next)
+        self._delivery = Delivery(database, spread, self._take_next, self._count_end)
         self._lock = threading.Lock()
+        self._begun = 0
+        self._ended: Counter[str] = Counter()
         self._held: dict[tuple[int, int], Attempt] = {}
         self._vigils: dict[tuple[int, int], Vigil] = {}
         self._threads: set[threading.Thread] = set()
@@ -89,6 +106,12 @@ class Worker:
     def worker_id(self) -> str:
         """The identity that it is registered under; another one after its row was deleted."""
         return self._claiming.worker_id
+
+    def doings(self) -> Doings:
+        """Return what it did since it began, and what it holds; any thread may ask."""
+        with self._lock:
+            busy = len(self._held) - len(self._vigils)
+            return Doings(self.settings.slots, busy, self._begun, dict(self._ended))
 
     def run(self) -> None:
         """Register, work until told to stop, give back what still runs, sign off.
@@ -197,6 +220,7 @@ class Worker:
         attempt = Attempt(order, self._workshop, self.settings, clock, self._write_output, resumed)
         with self._lock:
             self._held[attempt.key] = attempt
+            self._begun += 1
         log.debug("run %d, attempt %d", *attempt.key)
         self._heartbeat.hint()
         return attempt
@@ -222,6 +246,7 @@ class Worker:
     ) -> Attempt | None:
         if report is None:
             log.warning("run %d, attempt %d: the lease is lost; nothing is written", *attempt.key)
+            self._count("LOST")
             self._let_go(attempt.key)
             return None
         is_settled, order = self._hand_in(report, frees_slot=frees_slot)
@@ -260,6 +285,7 @@ class Worker:
             self._vigils.pop(attempt.key, None)
         if following is None:
             return self._settle(attempt, vigil.end(), frees_slot=not is_kept)
+        self._count("FAILURE")  # written as the next attempt began
         self._let_go(attempt.key)
         return following
 
@@ -334,6 +360,13 @@ class Worker:
                 return
             self._spool.discard(report)
             self._let_go(report.key)
+
+    def _count_end(self, report: Report) -> None:
+        self._count(report.result.status)
+
+    def _count(self, status: str) -> None:
+        with self._lock:
+            self._ended[status] += 1
 
     # Heartbeat
 
