@@ -126,7 +126,7 @@ class Reader:
     def _command(self, step: Step) -> None:
         text = re.sub(r"(^|\s)#.*$", "", step.text).strip()
         for part in text.split(" && "):
-            words = _words(part)
+            words = _words(re.sub(r"\s>\s*\S+$", "", part.replace("$?", "0")))
             if not words or _is_synopsis(part):
                 continue
             if words[0] == "export":
@@ -182,7 +182,9 @@ class Reader:
             program.terminate()
         for program in self.staying:
             said, _ = program.communicate(timeout=30)
-            assert program.returncode == 0, f"{program.args} ended with {program.returncode}: {said}"
+            assert program.returncode == 0, (
+                f"{program.args} ended with {program.returncode}: {said}"
+            )
 
 
 def _words(text: str) -> list[str]:
