@@ -170,7 +170,7 @@ def _page(parts: list[str]) -> str:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Write what lies outside of the folder as text (a hook of MkDocs): the site has no such page."""
+    """Write links that leave the folder as text (a hook of MkDocs): the site has no such page."""
     return re.sub(r"\[([^\]]*)\]\((?:\.\./|deploy/)[^)]*\)", r"\1", markdown)
 
 
