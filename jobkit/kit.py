@@ -173,7 +173,7 @@ class Kit:
         )
 
     def meter(self) -> Meter:
-        """Return what Prometheus scrapes; its counters begin now, at zero."""
+        """Return what Prometheus scrapes of this database."""
         from jobkit.metrics import Meter
 
         return Meter(self)
@@ -284,6 +284,24 @@ class Kit:
     ) -> Filled:
         """Make a run for each of these slots, by the job's id, that has none on its way or done."""
         return self.jobs.fill(holes, limit=limit, dry_run=dry_run)
+
+    def ping(
+        self,
+        name: str,
+        signal: str = "success",
+        *,
+        exit_code: int | None = None,
+        message: str = "",
+        run_id: int | None = None,
+    ) -> Run:
+        """Report how a job of the kind `external` goes, which runs elsewhere; returns its run.
+
+        `signal`: `start`, `success` or `fail`. A start begins the run of the newest slot that
+        waits, an end ends the run that was begun last, or the waiting one; where none is open, a
+        new run is made. `run_id`: which run it is, where several are; Conflict when it has ended.
+        `message`: kept as its output, the last 50,000 characters.
+        """
+        return self.jobs.ping(name, signal, exit_code=exit_code, message=message, run_id=run_id)
 
     def expectation(self, job: str, params: Mapping[str, Any] | None = None) -> Expectation:
         """Return how long a job usually takes, from its last 200 successes.

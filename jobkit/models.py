@@ -518,6 +518,28 @@ class AlertMark(Table, table=True):
     at: datetime = _instant(nullable=False)
 
 
+class MetricTotal(Table, table=True):
+    """How often something happened to runs since the first look, or how long it took; it grows."""
+
+    __tablename__ = "metric_totals"
+
+    metric: str = Field(primary_key=True)
+    queue: str = Field(primary_key=True)
+    label: str = Field(primary_key=True)
+    """A trigger, a status, the upper bound of a bucket, `sum` of durations, or nothing."""
+    value: float
+
+
+class MetricMark(Table, table=True):
+    """The last run that is counted, by an instant of it and its id."""
+
+    __tablename__ = "metric_marks"
+
+    name: str = Field(primary_key=True)
+    at: datetime = _instant(nullable=False)
+    run_id: int = _big(nullable=False)
+
+
 class PortalUser(Table, table=True):
     """Somebody who may sign in to the portal."""
 
@@ -631,6 +653,8 @@ alerts = Alert.__table__  # type: ignore[attr-defined]
 alert_clocks = AlertClock.__table__  # type: ignore[attr-defined]
 alert_mutes = AlertMute.__table__  # type: ignore[attr-defined]
 alert_marks = AlertMark.__table__  # type: ignore[attr-defined]
+metric_totals = MetricTotal.__table__  # type: ignore[attr-defined]
+metric_marks = MetricMark.__table__  # type: ignore[attr-defined]
 users = PortalUser.__table__  # type: ignore[attr-defined]
 sessions = PortalSession.__table__  # type: ignore[attr-defined]
 tokens = PortalToken.__table__  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from jobkit import artifacts
 from jobkit.archive.child import Child
+from jobkit.clock import stopwatch
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
 from jobkit.evaluation import look_at_installation, look_at_jobs
@@ -27,6 +28,7 @@ from jobkit.store import (
     duties,
     history,
     notices,
+    tallies,
     workers,
 )
 from jobkit.store.dispatch import Dispatched
@@ -115,6 +117,10 @@ def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done()  # that it was taken says that a scheduler is there
 
 
+def _count(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done(tallies.count(connection, now))
+
+
 def _ping(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done(pings=True)  # outside of this transaction
 
@@ -130,6 +136,7 @@ def _look_at_installation(connection: Connection, now: datetime, settings: Setti
 
 DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
+    "count runs for metrics": Duty(timedelta(seconds=5), _count),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
     "seal the audit": Duty(timedelta(seconds=30), _seal_audit),
     "clean up": Duty(timedelta(hours=1), _clean_up),
@@ -188,9 +195,16 @@ def housekeep(
 class Scheduler:
     """The loop: tick, then sleep until the next slot, a wake-up or the poll interval."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        told: Callable[[Tick | None, float], object] = lambda _tick, _seconds: None,
+    ) -> None:
+        """`told` hears of each tick, None where the database was away, and its seconds."""
         self.database = database
         self.settings = settings
+        self._told = told
         self.name = f"scheduler-{uuid.uuid4().hex[:8]}"
         self.stop = Alarm()
         self._knows_duties = False
@@ -218,10 +232,13 @@ class Scheduler:
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""
         poll = self.settings.scheduler_poll_interval.total_seconds()
+        began_at = stopwatch()
         try:
             done = self._tick()
+            self._told(done, stopwatch() - began_at)
             unfinished = self._housekeep()
         except DatabaseUnavailable as error:
+            self._told(None, stopwatch() - began_at)
             log.warning("%s Trying again in %g s.", error, poll)
             return poll
         if done.dispatched:
@@ -258,7 +275,8 @@ class Scheduler:
                 duties.declare(connection, tuple(DUTIES), now)
             self._knows_duties = True
         with self.database.read() as connection:
-            due = duties.due(connection, now)
+            # A scheduler of a newer program may have declared more.
+            due = [name for name in duties.due(connection, now) if name in DUTIES]
         self._archiver.look()
         unfinished = False
         for name in due:

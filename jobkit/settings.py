@@ -291,6 +291,19 @@ class Settings(BaseSettings):
         True,
         "Whether commits wake schedulers and workers; `off`: they poll only.",
     )
+    metrics_host: str = _setting(
+        "JOBKIT_METRICS_HOST",
+        "127.0.0.1",
+        "The address of `JOBKIT_METRICS_PORT`; whoever reaches it may read.",
+    )
+    metrics_port: int | None = _setting(
+        "JOBKIT_METRICS_PORT",
+        None,
+        "The port on which a scheduler or a worker shows metrics of its own process; none where "
+        "unset, 0: any that is free.",
+        ge=0,
+        le=65535,
+    )
     host: str = _setting("JOBKIT_HOST", "127.0.0.1", "The address that the portal listens on.")
     port: int = _setting("JOBKIT_PORT", 8765, "The port of the portal.", ge=0, le=65535)
     token: str | None = _setting(
@@ -447,6 +460,9 @@ class Settings(BaseSettings):
     def _at_least_one_queue(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one queue, like default")
+        for name in value:
+            if name.startswith("@"):  # of runs that no worker executes
+                raise ValueError(f"{name!r} is no queue of workers")
         return tuple(dict.fromkeys(value))
 
     @field_validator("trusted_proxy")

@@ -115,6 +115,7 @@ def _page(name: str) -> str:
         alerts=kit.alerts(job=name),
         watched=alerting.words(job.alerts),
         run_command=shlex.join(["jobkit", "run", job.name]),
+        ping_command=shlex.join(["jobkit", "ping", job.name]),
     )
 
 

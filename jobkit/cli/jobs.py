@@ -11,13 +11,17 @@ from jobkit import text
 from jobkit.cli import options as o
 from jobkit.cli.show import jobs_table, out, pairs, print_json, status
 from jobkit.errors import BadInput
+from jobkit.states import EXTERNAL
 
 if TYPE_CHECKING:
     from jobkit.handles import Job
 
 app = typer.Typer(no_args_is_help=True, help="Define jobs.")
 
-Target = Annotated[str, typer.Argument(help="The script.", show_default=False)]
+Target = Annotated[
+    str | None,
+    typer.Argument(help="The script; with --external where it runs.", show_default=False),
+]
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
@@ -29,7 +33,7 @@ Arguments = Annotated[
 @app.command()
 def add(
     name: o.Name,
-    target: Target,
+    target: Target = None,
     args: Arguments = None,
     cron: o.Cron = None,
     every: o.Every = None,
@@ -54,6 +58,7 @@ def add(
     start_deadline: o.StartDeadline = None,
     on_worker_lost: o.OnWorkerLost = None,
     kind: o.Kind = None,
+    external: o.External = False,
     embed: o.Embed = False,
     python: o.Python = None,
     memory: o.Memory = None,
@@ -69,9 +74,13 @@ def add(
     as_json: o.AsJson = False,
 ) -> None:
     """Add a job; without a schedule it runs on demand."""
-    given = _given(locals(), "name", "target", "args")
+    given = _given(locals(), "name", "target", "args", "external")
+    if external:
+        given["kind"] = EXTERNAL
+    if target is None and not external:
+        raise BadInput(f"{name!r} names no script to run.", "Give one, or --external.")
     with o.open_kit() as kit:
-        job = kit.add_job(name, target, *(args or ()), **given)
+        job = kit.add_job(name, target or "elsewhere", *(args or ()), **given)
         _said(job, "added", as_json)
 
 

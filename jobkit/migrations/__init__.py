@@ -14,7 +14,7 @@ from jobkit.errors import DatabaseRefused
 
 REVISIONS = (
     *("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010"),
-    *("0011", "0012", "0013", "0014", "0015", "0016"),
+    *("0011", "0012", "0013", "0014", "0015", "0016", "0017"),
 )
 # The oldest program that goes on with a database of the newest revision: the last release. All
 # revisions since then only add what it need not know. A revision that takes away, renames or

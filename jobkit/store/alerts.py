@@ -24,6 +24,7 @@ from jobkit.models import (
     runs,
     workers,
 )
+from jobkit.states import EXTERNAL_QUEUE
 from jobkit.store.definitions import SCHEDULE
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
@@ -251,7 +252,11 @@ def jobs_since(connection: Connection) -> datetime | None:
 
 def overdue(connection: Connection, before: datetime) -> tuple[int, Any]:
     """Return how many runs were due by an instant and wait, 10,000 at most, and the oldest."""
-    waits = sa.and_(runs.c.status == PENDING, runs.c.available_at <= before)
+    waits = sa.and_(
+        runs.c.status == PENDING,
+        runs.c.available_at <= before,
+        runs.c.queue != EXTERNAL_QUEUE,  # they wait for no worker, and have a deadline
+    )
     some = sa.select(runs.c.id).where(waits).limit(MOST_COUNTED).subquery()
     count = connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
     if not count:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit.hindrance import Other, Scene, Server
 from jobkit.models import runs, workers
-from jobkit.states import worker_name
+from jobkit.states import EXTERNAL_QUEUE, worker_name
 from jobkit.store import successes
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 from jobkit.store.workers import ONLINE
@@ -40,6 +40,7 @@ def scene(
         ahead=_ahead(connection, run, now),
         ends_at=_first_end(connection, serving, now),
         zone=zone,
+        is_external=run.queue == EXTERNAL_QUEUE,
     )
 
 

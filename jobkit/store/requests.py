@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit import parameters, states
 from jobkit.db import insert_new
-from jobkit.errors import Conflict, NotFound
+from jobkit.errors import BadInput, Conflict, NotFound
 from jobkit.models import jobs, runs
 from jobkit.store.dispatch import cancel_pending, run_row, wish_cancel
 
@@ -41,6 +41,7 @@ def submit_many(
 def _manual(
     job: Row[Any], many: Sequence[dict[str, Any] | None], by: str, now: datetime
 ) -> list[dict[str, Any]]:
+    _refuse_external(job)
     own = job.params or {}
     return [
         run_row(
@@ -88,6 +89,7 @@ def repeat(connection: Connection, run_id: int, by: str, now: datetime) -> int:
     ).one_or_none()
     if job is None:
         raise Conflict(f"The job of run {run_id} was deleted.", "Add the job again.")
+    _refuse_external(job)
     parameters.check(job.signature, run.params or {}, job=job.name)
     row = run_row(
         job,
@@ -127,6 +129,7 @@ def backfill(
 
     A job that allows overlap spreads them over that many lanes; any other keeps its one lane.
     """
+    _refuse_external(job)
     allows = job.overlap_policy == "allow"
     rows = [
         run_row(
@@ -148,6 +151,14 @@ def abandon(connection: Connection, job_id: int, now: datetime) -> None:
     """End what a deleted job still has waiting, and ask for what runs to be ended."""
     cancel_pending(connection, runs.c.job_id == job_id, now, "the job was deleted")
     wish_cancel(connection, runs.c.job_id == job_id, now, "the job was deleted")
+
+
+def _refuse_external(job: Row[Any]) -> None:
+    if job.kind == states.EXTERNAL:
+        raise BadInput(
+            f"The job {job.name!r} runs elsewhere: nothing here can start it.",
+            f"Start it where it runs; it reports itself: jobkit ping {job.name}",
+        )
 
 
 def _make(connection: Connection, rows: list[dict[str, Any]]) -> list[int]:

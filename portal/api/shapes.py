@@ -160,6 +160,21 @@ class Resumed(Given):
     catch_up: bool = Field(False, description="The misfire policy gets the slots that passed.")
 
 
+class Ping(Given):
+    """How a job goes that runs elsewhere."""
+
+    signal: Literal["start", "success", "fail"] = "success"
+    exit_code: Annotated[int, Field(ge=-255, le=255)] | None = Field(
+        None, description="Of an end; 0 is a success, all else is none."
+    )
+    message: Annotated[str, Field(max_length=100_000)] = Field(
+        "", description="Kept as output of the run, the last 50,000 characters."
+    )
+    run: RunId | None = Field(
+        None, description="Which run of the job it is; the one that it fits where unset."
+    )
+
+
 class Submitted(Given):
     """Parameters of a run, over the job's own."""
 
