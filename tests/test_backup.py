@@ -187,10 +187,13 @@ def test_a_restored_database_is_that_of_the_backup_and_the_former_is_kept(
         first = some_runs(kit)
         backup.back_up(chosen, tmp_path / "copy.db")
         later = some_runs(kit, 4)
-    done = backup.restore(chosen, tmp_path / "copy.db")
+    done = backup.restore(chosen, tmp_path / "copy.db", by="ann@laptop")
     assert done.former is not None
     with jobkit.connect(sqlite_database) as kit:
         assert ids(kit) == first
+        (deed, *_) = kit.audit()
+        assert (deed.who, deed.what) == ("ann@laptop", backup.DEED)
+        assert done.former in deed.about
         assert kit.submit("sales").id > later[-1], "files of runs bear the ids of lost ones"
     with jobkit.connect(f"sqlite:///{done.former}") as former:
         assert ids(former) == first + later

@@ -102,8 +102,10 @@ def restore(
     """Let a SQLite database hold what a backup holds; what it held is kept beside it."""
     from jobkit import backup as backups
     from jobkit import settings
+    from jobkit.listings import author
 
-    done = backups.restore(settings.load(db_url=o.chosen.url), file, force=force)
+    chosen = settings.load(db_url=o.chosen.url)
+    done = backups.restore(chosen, file, force=force, by=author.here())
     if as_json:
         print_json(done)
         return
