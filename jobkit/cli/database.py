@@ -117,8 +117,6 @@ def _tell_restored(done: Restored) -> None:
     out.print(f"  {_counted(done.runs)}")
     if done.former is not None:
         out.print(f"  what it held before is in {escape(done.former)}")
-    if done.runs.get("IN_PROGRESS"):
-        out.print("  runs that were in progress begin again when their leases have run out")
     out.print("It is of its time, and these are of today:")
     for words in done.beside:
         out.print(f"  {escape(words)}")
