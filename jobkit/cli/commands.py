@@ -18,6 +18,7 @@ from jobkit.cli import (
     coverage,
     database,
     jobs,
+    metrics,
     pings,
     programs,
     runs,
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="job")
 app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(metrics.app, name="metrics")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(audit.app, name="audit")
 app.add_typer(accounts.users, name="user")
