@@ -40,6 +40,12 @@ _parsed = functools.lru_cache(maxsize=2)(ast.parse)
 """One rule after the other asks for the same module."""
 
 
+@functools.lru_cache(maxsize=64)
+def _nodes(tree: ast.AST) -> list[ast.AST]:
+    """Return all nodes below one; each rule wants them."""
+    return list(ast.walk(tree))
+
+
 def modules() -> Iterator[tuple[str, str]]:
     """Yield each module of the product, named from the root, and its source."""
     for folder in ("jobkit", "portal"):
@@ -56,14 +62,14 @@ def dotted(node: ast.expr) -> str:
 
 def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
     """Yield each call below a node, with the name of what is called."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Call):
             yield node, dotted(node.func)
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield the line and the name of each module that is imported."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -170,7 +176,7 @@ def _is_transaction(item: ast.withitem) -> bool:
 
 
 def _held(tree: ast.Module) -> Iterator[Breach]:
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if not isinstance(node, ast.With) or not any(map(_is_transaction, node.items)):
             continue
         for call, name in (pair for statement in node.body for pair in calls(statement)):
@@ -193,7 +199,7 @@ SQL = re.compile(
 
 
 def _spliced(tree: ast.Module) -> Iterator[Breach]:
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         text = None
         if isinstance(node, ast.JoinedStr):
             text = "".join(

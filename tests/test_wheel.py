@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
+import cyclonedx.schema
+import jsonschema_rs
 import pytest
 
 from tests.test_processes import until
@@ -82,6 +87,10 @@ def test_the_demo_runs_from_the_wheel_alone(installed: Path, tmp_path: Path) -> 
         try:
             until(lambda: "http://127.0.0.1:" in (tmp_path / "log").read_text(), 60)
             until(lambda: _completed(jobkit, at) > 0, 60)
+            address = (tmp_path / "log").read_text().partition("http://")[2].split()[0]
+            browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+            with browser.open(f"http://{address}", timeout=30) as answer:
+                assert "</html>" in answer.read().decode(), "the portal has its templates"
         finally:
             demo.terminate()
             demo.wait(30)
@@ -97,6 +106,7 @@ def test_the_list_of_materials_names_each_dependency(tmp_path: Path) -> None:
     command = ("export", "--quiet", "--format", "cyclonedx1.5", "--no-dev", "--all-extras")
     run(UV, *command, "--output-file", str(target), cwd=ROOT)
     document = json.loads(target.read_text("utf-8"))
+    assert faults(document) == []
     assert (document["bomFormat"], document["metadata"]["component"]["name"]) == (
         "CycloneDX",
         "jobkit",
@@ -104,3 +114,38 @@ def test_the_list_of_materials_names_each_dependency(tmp_path: Path) -> None:
     listed = {item["name"] for item in document["components"] if item["version"]}
     assert {"sqlalchemy", "flask", "duckdb", "polars", "psycopg", "authlib"} <= listed
     assert "pytest" not in listed
+
+
+def faults(document: object) -> list[str]:
+    """Return what the schema of CycloneDX 1.5 says against a list of materials."""
+    schemas = Path(cyclonedx.schema.__file__).parent / "_res"
+
+    def read(address: str) -> object:
+        return json.loads((schemas / address.rpartition("/")[2]).read_text("utf-8"))
+
+    # The library's own validator takes minutes for the addresses of 1,200 files.
+    validator = jsonschema_rs.Draft7Validator(read("bom-1.5.SNAPSHOT.schema.json"), retriever=read)
+    return [error.message for error in validator.iter_errors(document)]
+
+
+def test_what_the_wheel_ships_of_others_is_in_a_list_of_its_own(wheel: Path) -> None:
+    hook = (ROOT / "hatch_build.py").read_text("utf-8")
+    shipped, checked = (
+        re.findall(rf'^{name} = "(.+?)"', hook, re.MULTILINE)[0]
+        for name in ("SHIPPED_AS", "SHA256")
+    )
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (each for each in archive.namelist() if ".dist-info/sboms/" in each)
+        document = json.loads(archive.read(name))
+        text = archive.read(shipped)
+    assert faults(document) == []
+    (htmx,) = document["components"]
+    assert htmx["hashes"] == [{"alg": "SHA-256", "content": checked}]
+    assert hashlib.sha256(text).hexdigest() == checked
+    assert htmx["version"].encode() in text
+
+
+def test_a_list_of_materials_that_lacks_something_is_seen() -> None:
+    broken = json.loads((ROOT / "htmx.cdx.json").read_text("utf-8"))
+    del broken["components"][0]["name"]
+    assert faults(broken) == ['"name" is a required property']

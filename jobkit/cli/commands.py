@@ -18,6 +18,7 @@ from jobkit.cli import (
     coverage,
     database,
     jobs,
+    metrics,
     notices,
     pings,
     programs,
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="job")
 app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(metrics.app, name="metrics")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(notices.app, name="notice")
 app.add_typer(audit.app, name="audit")
