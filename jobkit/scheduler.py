@@ -126,8 +126,7 @@ def _ping(connection: Connection, now: datetime, settings: Settings) -> Done:
 
 
 def _look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> Done:
-    look_at_jobs(connection, now, settings)
-    return Done()
+    return Done(again=look_at_jobs(connection, now, settings))
 
 
 def _look_at_installation(connection: Connection, now: datetime, settings: Settings) -> Done:

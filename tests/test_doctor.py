@@ -306,6 +306,21 @@ def test_a_long_log_is_told(sqlite_database: str, monkeypatch: pytest.MonkeyPatc
     assert "has been reading for long" in told(found, "log")
 
 
+def test_what_a_server_suffers_from_is_told(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_databases, "ahead_of", lambda _now: -40.0)
+    monkeypatch.setattr(of_databases, "dead_rows", lambda _: [("job_dispatch", 10, 500_000)])
+    monkeypatch.setattr(of_databases, "ids_left", lambda _: 0.1)
+    monkeypatch.setattr(of_databases, "probe", lambda _: None)
+    monkeypatch.setattr(of_databases, "SLOW_SECONDS", 0.0)
+    found = doctor.examine(load(db_url=postgres_database, wakeups=True))
+    assert "clock is 40 s behind the database's" in told(found, "clock")
+    assert {("clock", PROBLEM), ("dead rows", PROBLEM), ("wake-ups", WARNING)} <= seen(found)
+    assert "VACUUM job_dispatch" in told(found, "dead rows")
+    assert ("database", WARNING) in seen(found)
+
+
 def test_a_transaction_that_is_left_open_is_named(
     postgres_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,13 +23,17 @@ OVERLAP = timedelta(seconds=40)
 of a later instant, by as much as a transaction may take."""
 STALE = timedelta(minutes=5)
 """An open alert of which nothing was heard for so long is looked at all the same."""
+MOST_BEGUN = 200
+"""Alerts that one look opens: a database is not held up where thousands of jobs stand still."""
 UNWATCHED = "it is not watched any more"
 COUNTED = 10
 """Failures in a row are counted so far, or as far as a rule asks."""
 
 
-def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> None:
+def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> bool:
     """Bring the alerts of all jobs up to date, and post what people are to know.
+
+    Returns whether more is to be done at once: a transaction opens only so many alerts.
 
     1. Take the mark: one looks at a time.
     2. Read what runs and waits, what ended since, whose clock is due, what is open.
@@ -39,12 +43,16 @@ def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> N
     since = alerts.take_mark(connection, now)
     ledger = Ledger(connection, now, settings)
     for case in _cases(ledger, since):
+        if ledger.begun >= MOST_BEGUN:
+            alerts.set_mark(connection, since)
+            return True
         if not case.is_watched:
             case.close()
             continue
         for kind, judge in _JUDGES.items():
             case.settle(kind, judge)
         case.set_clocks()
+    return False
 
 
 @dataclass
@@ -256,7 +264,7 @@ _ALWAYS = ("late", "running")
 
 def _cases(ledger: Ledger, since: datetime) -> Iterable[Case]:
     connection, now = ledger.connection, ledger.now
-    waiting = _by_job(alerts.unfinished(connection))
+    waiting = _by_job(row for row in alerts.unfinished(connection) if _may_tell(row, now))
     ended = _by_job(alerts.ended(connection, since - OVERLAP))
     due: dict[int, set[str]] = defaultdict(set)
     for clock in clocks.due(connection, now):
@@ -276,6 +284,19 @@ def _cases(ledger: Ledger, since: datetime) -> Iterable[Case]:
         case.waiting, case.ended = (_read(case, some) for some in rows)
         case.clocks = wound.get(job_id, {})
         yield case
+
+
+def _may_tell(row: Any, now: datetime) -> bool:
+    """Whether an unfinished run can be late or run too long: nearly all are well, and are left."""
+    late, longest = row.alerts.get("late"), row.alerts.get("running")
+    if row.status == "PENDING":
+        slot = row.scheduled_for
+        return late is not None and slot is not None and (now - slot).total_seconds() >= late
+    delay = run_of(row).delay
+    if late is not None and delay is not None and delay.total_seconds() >= late:
+        return True
+    took = (now - row.claimed_at).total_seconds()
+    return longest is not None and (longest == "auto" or took >= longest)
 
 
 def _by_job(rows: Iterable[Any]) -> dict[int, list[Any]]:

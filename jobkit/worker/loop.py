@@ -30,6 +30,7 @@ from jobkit.worker.claiming import Claiming
 from jobkit.worker.delivery import Delivery
 from jobkit.worker.heartbeat import Heartbeat, Standing
 from jobkit.worker.keeping import Vigil
+from jobkit.worker.oversight import Oversight
 from jobkit.worker.paused import Paused
 from jobkit.worker.spool import Report, Spool
 from jobkit.worker.workshop import Workshop
@@ -92,6 +93,7 @@ class Worker:
         url = database.url.render_as_string(hide_password=False)
         self._workshop = Workshop(settings, url)
         self._spool = Spool(settings.spool_dir.expanduser(), url)
+        self._oversight = Oversight(database, settings)
         self._heartbeat = Heartbeat(
             Database(url),
             every=settings.worker_heartbeat_interval,
@@ -129,6 +131,7 @@ class Worker:
         if self._stopping.is_set():
             return
         self._heartbeat.start()
+        self._oversight.start()
         watch = Watch(self.database)
         threading.Thread(target=self._workshop.nursery.warm_up, name="warm-up", daemon=True).start()
         self.ready.set()
@@ -147,6 +150,7 @@ class Worker:
         finally:
             watch.close()
             self._wake.close()
+            self._oversight.stop()
             self._wind_down()
 
     def stop(self) -> None:
