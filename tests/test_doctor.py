@@ -225,6 +225,15 @@ def test_a_database_of_an_older_revision_is_told_to_be_upgraded(empty_database: 
         assert migrations.standing(opened).revision == "0012"
 
 
+def test_a_file_in_a_synced_folder_is_a_problem(workplace: Path) -> None:
+    Path("Dropbox").mkdir()
+    migrations.upgrade("sqlite:///moved.db")
+    Path("moved.db").rename("Dropbox/jobkit.db")
+    found = doctor.examine(load(db_url="sqlite:///Dropbox/jobkit.db"))
+    assert "cloud-sync folder" in told(found, "database file")
+    assert not found.is_well
+
+
 def test_a_damaged_file_is_a_finding_and_the_machine_is_still_looked_at(workplace: Path) -> None:
     Path("jobkit.db").write_text("no database\n" * 999, "utf-8")
     found = doctor.examine(load())
