@@ -30,8 +30,6 @@ STALE = timedelta(minutes=5)
 MOST_BEGUN = 200
 """Alerts that one look opens: a database is not held up where thousands of jobs stand still."""
 UNWATCHED = "it is not watched any more"
-COUNTED = 10
-"""Failures in a row are counted so far, or as far as a rule asks."""
 
 
 def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> bool:
@@ -207,8 +205,8 @@ def _failures(case: Case) -> Finding | None:
 
 
 def _decided(case: Case) -> list[Run]:
-    most = max(COUNTED, case.rules.get("failures", 0)) + 1
-    return _read(case, alerts.decided(case.connection, case.job.id, most))
+    rows = alerts.decided(case.connection, case.job.id, alerting.MOST_FAILURES)
+    return _read(case, rows)
 
 
 def _short(case: Case) -> Finding | None:
