@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from jobkit import artifacts, logs
 from jobkit.archive.child import Child
@@ -126,12 +127,29 @@ def _ping(connection: Connection, now: datetime, settings: Settings) -> Done:
 
 
 def _look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> Done:
-    return Done(again=look_at_jobs(connection, now, settings))
+    return Done(again=_guarded(look_at_jobs, connection, now, settings))
 
 
 def _look_at_installation(connection: Connection, now: datetime, settings: Settings) -> Done:
-    look_at_installation(connection, now, settings)
+    _guarded(look_at_installation, connection, now, settings)
     return Done()
+
+
+def _guarded(
+    look: Callable[[Connection, datetime, Settings], bool | None],
+    connection: Connection,
+    now: datetime,
+    settings: Settings,
+) -> bool:
+    """Look after alerts; what breaks there is undone and told, and stops no run from being made."""
+    try:
+        with connection.begin_nested():
+            return bool(look(connection, now, settings))
+    except (DatabaseUnavailable, DBAPIError):
+        raise
+    except Exception:
+        log.exception("alerts are not looked after")
+        return False
 
 
 DUTIES = {

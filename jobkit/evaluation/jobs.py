@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ from sqlalchemy.engine import Connection
 
 from jobkit import alerting
 from jobkit.alerting import Finding, Run
+from jobkit.errors import JobkitError
 from jobkit.evaluation.ledger import Ledger, Subject
 from jobkit.expectation import Expectation
 from jobkit.settings import Settings
 from jobkit.store import alerts, clocks, successes
 from jobkit.store.definitions import schedule_of
+
+log = logging.getLogger("jobkit.alerts")
 
 OVERLAP = timedelta(seconds=40)
 """How far back runs that ended are looked at once more: a commit may become visible later than one
@@ -46,12 +50,10 @@ def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> b
         if ledger.begun >= MOST_BEGUN:
             alerts.set_mark(connection, since)
             return True
-        if not case.is_watched:
-            case.close()
-            continue
-        for kind, judge in _JUDGES.items():
-            case.settle(kind, judge)
-        case.set_clocks()
+        try:
+            case.judge()
+        except JobkitError as error:  # a row of an older system: the other jobs are well
+            log.warning("the alerts of %s cannot be judged: %s", case.job.name, error)
     return False
 
 
@@ -86,6 +88,15 @@ class Case:
     @property
     def is_watched(self) -> bool:
         return bool(self.job.is_active and self.job.deleted_at is None and self.job.alerts)
+
+    def judge(self) -> None:
+        """Ask all rules, and say when the clocks are due next."""
+        if not self.is_watched:
+            self.close()
+            return
+        for kind, judge in _JUDGES.items():
+            self.settle(kind, judge)
+        clocks.set_clocks(self.connection, self.wound)
 
     def settle(self, kind: str, judge: Any) -> None:
         """Ask one rule, where the job has it and anything is new, and settle what it finds."""
@@ -128,10 +139,6 @@ class Case:
         """Have a clock looked at next at an instant."""
         clock = {"of": self.job.id, "named": kind, "since_at": since, "due_at": due_at}
         self.wound.append(clock)
-
-    def set_clocks(self) -> None:
-        """Write when the clocks are due next."""
-        clocks.set_clocks(self.connection, self.wound)
 
     def usual(self, run: Run) -> Expectation:
         """Return what was usual when a run began."""
@@ -295,7 +302,7 @@ def _may_tell(row: Any, now: datetime) -> bool:
     delay = run_of(row).delay
     if late is not None and delay is not None and delay.total_seconds() >= late:
         return True
-    took = (now - row.claimed_at).total_seconds()
+    took = 0.0 if row.claimed_at is None else (now - row.claimed_at).total_seconds()
     return longest is not None and (longest == "auto" or took >= longest)
 
 
