@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from jobkit import artifacts
+from jobkit import artifacts, logs
 from jobkit.archive.child import Child
 from jobkit.clock import stopwatch
 from jobkit.db import Database, ensure_partitions
@@ -236,8 +236,9 @@ class Scheduler:
         self._postman.start()
         self._pinger.ping("start")
         try:
-            while not self.stop.is_set():
-                self._sleep(watch, self.step())
+            with logs.about(scheduler=self.name):
+                while not self.stop.is_set():
+                    self._sleep(watch, self.step())
         except Exception:
             self._pinger.ping("fail", wait=True)
             raise
@@ -260,7 +261,7 @@ class Scheduler:
             log.warning("%s Trying again in %g s.", error, poll)
             return poll
         if done.dispatched:
-            log.info("made %d runs", len(done.dispatched))
+            log.debug("made %d runs", len(done.dispatched))
         if done.rescued:
             log.warning("took back %d runs whose lease ran out", done.rescued)
         if done.again or unfinished:
