@@ -25,6 +25,7 @@ from jobkit.listings import (
     Audit,
     Board,
     Jobs,
+    Notices,
     Runs,
     Searching,
     Tokens,
@@ -395,6 +396,11 @@ class Kit:
     def alerts(self) -> Alerts:
         """What fires: acknowledge it, mute a job, see that messages arrive."""
         return Alerts(self)
+
+    @property
+    def notices(self) -> Notices:
+        """What people were told: `kit.notices(job=..., state="given up")` lists some."""
+        return Notices(self)
 
     @property
     def board(self) -> Board:

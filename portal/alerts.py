@@ -15,6 +15,7 @@ blueprint = Blueprint("alerts", __name__)
 
 MOST_FIRING = 200
 MOST_OVER = 50
+MOST_TOLD = 30
 MUTES = {"1h": "an hour", "4h": "4 hours", "12h": "12 hours", "1d": "a day", "7d": "a week"}
 
 
@@ -35,6 +36,8 @@ def index() -> str:
         mutes=alerts.mutes(),
         lengths=MUTES,
         has_scheduler=alerts.has_scheduler(),
+        notices=_kit().notices(limit=MOST_TOLD),
+        channels=_kit().notices.channels(),
     )
 
 

@@ -19,6 +19,7 @@ from jobkit.cli import (
     database,
     jobs,
     metrics,
+    notices,
     pings,
     programs,
     runs,
@@ -40,6 +41,7 @@ app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
 app.add_typer(metrics.app, name="metrics")
 app.add_typer(alerts.app, name="alert")
+app.add_typer(notices.app, name="notice")
 app.add_typer(audit.app, name="audit")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")

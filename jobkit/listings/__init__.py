@@ -4,6 +4,7 @@ from jobkit.listings.alerts import Alert, Alerts, Mute
 from jobkit.listings.audit import Audit
 from jobkit.listings.board import Board, Line, Span
 from jobkit.listings.jobs import JobList, Jobs
+from jobkit.listings.notices import Notice, Notices
 from jobkit.listings.runlist import RunList
 from jobkit.listings.runs import Runs
 from jobkit.listings.search import Done, Page, Search, Searching
@@ -22,6 +23,8 @@ __all__ = [
     "Jobs",
     "Line",
     "Mute",
+    "Notice",
+    "Notices",
     "Page",
     "RunList",
     "Runs",

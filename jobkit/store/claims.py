@@ -454,6 +454,29 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
     return rescued
 
 
+def take_back_all(connection: Connection, now: datetime) -> int:
+    """Take back every run that a worker holds, as if its lease had just run out; returns how many.
+
+    What is executed elsewhere, and only reported here, goes on.
+    """
+    held = runs.update().where(
+        runs.c.status == IN_PROGRESS,
+        runs.c.queue != states.EXTERNAL_QUEUE,
+        runs.c.lease_until >= now,
+    )
+    connection.execute(held.values(lease_until=now - timedelta(milliseconds=1)))
+    taken = 0
+    while rescued := rescue(connection, now, grace=timedelta(0)):
+        taken += rescued
+    return taken
+
+
+def hold_back(connection: Connection, until: datetime) -> int:
+    """Let no run that waits be claimed before an instant; returns how many that concerns."""
+    early = runs.update().where(runs.c.status == PENDING, runs.c.available_at < until)
+    return connection.execute(early.values(available_at=until)).rowcount
+
+
 def _unheard(run: Row[Any], kept: Sequence[Any], now: datetime) -> Ending:
     if run.queue == states.EXTERNAL_QUEUE:
         return states.fall_silent(run, now)

@@ -47,6 +47,8 @@ def scene(
 def depths(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
     """Return for each queue that has unfinished runs how many wait, are due and run.
 
+    Without what runs elsewhere: no worker is to come for that.
+
     Rows of `queue, waiting, due, running, oldest_at`: since when the oldest is due.
     """
     is_due = sa.and_(runs.c.status == PENDING, runs.c.available_at <= now)
@@ -59,7 +61,7 @@ def depths(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
     columns.append(sa.func.min(sa.case((is_due, runs.c.available_at))).label("oldest_at"))
     statement = (
         sa.select(runs.c.queue, *columns)
-        .where(runs.c.status.in_((PENDING, IN_PROGRESS)))
+        .where(runs.c.status.in_((PENDING, IN_PROGRESS)), runs.c.queue != EXTERNAL_QUEUE)
         .group_by(runs.c.queue)
     )
     return connection.execute(statement).all()

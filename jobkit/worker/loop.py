@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from jobkit import logs
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
 from jobkit.executors.sweep import sweep_dead_workers
@@ -30,6 +31,7 @@ from jobkit.worker.claiming import Claiming
 from jobkit.worker.delivery import Delivery
 from jobkit.worker.heartbeat import Heartbeat, Standing
 from jobkit.worker.keeping import Vigil
+from jobkit.worker.oversight import Oversight
 from jobkit.worker.paused import Paused
 from jobkit.worker.spool import Report, Spool
 from jobkit.worker.workshop import Workshop
@@ -92,6 +94,7 @@ class Worker:
         url = database.url.render_as_string(hide_password=False)
         self._workshop = Workshop(settings, url)
         self._spool = Spool(settings.spool_dir.expanduser(), url)
+        self._oversight = Oversight(database, settings)
         self._heartbeat = Heartbeat(
             Database(url),
             every=settings.worker_heartbeat_interval,
@@ -129,6 +132,7 @@ class Worker:
         if self._stopping.is_set():
             return
         self._heartbeat.start()
+        self._oversight.start()
         watch = Watch(self.database)
         threading.Thread(target=self._workshop.nursery.warm_up, name="warm-up", daemon=True).start()
         self.ready.set()
@@ -147,6 +151,7 @@ class Worker:
         finally:
             watch.close()
             self._wake.close()
+            self._oversight.stop()
             self._wind_down()
 
     def stop(self) -> None:
@@ -221,7 +226,6 @@ class Worker:
         with self._lock:
             self._held[attempt.key] = attempt
             self._begun += 1
-        log.debug("run %d, attempt %d", *attempt.key)
         self._heartbeat.hint()
         return attempt
 
@@ -236,10 +240,16 @@ class Worker:
 
     def _execute(self, attempt: Attempt) -> Attempt | None:
         """Execute an attempt and hand in its result; return what its slot was given instead."""
-        report = self._executed(attempt)
-        if report is not None and attempt.paused is not None:
-            return self._keep(attempt, attempt.paused, report)
-        return self._settle(attempt, report)
+        run_id, number = attempt.key
+        ids = {"run_id": run_id, "attempt": number, "job": attempt.job, "worker": self.worker_id}
+        with logs.about(**ids):
+            log.debug("run %d, attempt %d: begins", run_id, number)
+            report = self._executed(attempt)
+            if report is not None:
+                _tell(report)
+            if report is not None and attempt.paused is not None:
+                return self._keep(attempt, attempt.paused, report)
+            return self._settle(attempt, report)
 
     def _settle(
         self, attempt: Attempt, report: Report | None, *, frees_slot: bool = True
@@ -463,3 +473,11 @@ class Worker:
     def _running(self) -> bool:
         with self._lock:
             return bool(self._threads)
+
+
+def _tell(report: Report) -> None:
+    """Log how an attempt ended; that all went well is nothing to tell anybody who did not ask."""
+    result = report.result
+    level = logging.DEBUG if result.succeeded else logging.INFO
+    code = "" if result.exit_code is None else f", exit code {result.exit_code}"
+    log.log(level, "run %d, attempt %d: ended by %s%s", *report.key, result.ended_by, code)
