@@ -8,6 +8,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -147,12 +148,23 @@ def api() -> str:
     return _page([*parts, "\n".join(rows)])
 
 
+def decisions() -> str:
+    """Write the list of the decisions."""
+    found = sorted((Path(__file__).parent / "decisions").glob("*.md"))
+    titles = {path.name: path.read_text("utf-8").splitlines()[0].lstrip("# ") for path in found}
+    lines = (f"- [{title}](../decisions/{name})" for name, title in titles.items())
+    return _page(
+        ["# Decisions", "What a newcomer would question, and why it is so.", "\n".join(lines)]
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "settings.md": settings_page,
     "tables.md": tables,
     "python.md": python,
     "api.md": api,
+    "decisions.md": decisions,
 }
 
 
@@ -171,7 +183,7 @@ def _page(parts: list[str]) -> str:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Write links that leave the folder as text (a hook of MkDocs): the site has no such page."""
-    return re.sub(r"\[([^\]]*)\]\((?:\.\./|deploy/)[^)]*\)", r"\1", markdown)
+    return re.sub(r"\[([^\]]*)\]\((?:\.\./(?!decisions/)|deploy/)[^)]*\)", r"\1", markdown)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
