@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
-from jobkit import artifacts
+from jobkit import artifacts, logs
 from jobkit.archive.child import Child
 from jobkit.clock import stopwatch
 from jobkit.db import Database, ensure_partitions
@@ -126,12 +127,29 @@ def _ping(connection: Connection, now: datetime, settings: Settings) -> Done:
 
 
 def _look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> Done:
-    return Done(again=look_at_jobs(connection, now, settings))
+    return Done(again=_guarded(look_at_jobs, connection, now, settings))
 
 
 def _look_at_installation(connection: Connection, now: datetime, settings: Settings) -> Done:
-    look_at_installation(connection, now, settings)
+    _guarded(look_at_installation, connection, now, settings)
     return Done()
+
+
+def _guarded(
+    look: Callable[[Connection, datetime, Settings], bool | None],
+    connection: Connection,
+    now: datetime,
+    settings: Settings,
+) -> bool:
+    """Look after alerts; what breaks there is undone and told, and stops no run from being made."""
+    try:
+        with connection.begin_nested():
+            return bool(look(connection, now, settings))
+    except (DatabaseUnavailable, DBAPIError):
+        raise
+    except Exception:
+        log.exception("alerts are not looked after")
+        return False
 
 
 DUTIES = {
@@ -218,8 +236,9 @@ class Scheduler:
         self._postman.start()
         self._pinger.ping("start")
         try:
-            while not self.stop.is_set():
-                self._sleep(watch, self.step())
+            with logs.about(scheduler=self.name):
+                while not self.stop.is_set():
+                    self._sleep(watch, self.step())
         except Exception:
             self._pinger.ping("fail", wait=True)
             raise
@@ -242,7 +261,7 @@ class Scheduler:
             log.warning("%s Trying again in %g s.", error, poll)
             return poll
         if done.dispatched:
-            log.info("made %d runs", len(done.dispatched))
+            log.debug("made %d runs", len(done.dispatched))
         if done.rescued:
             log.warning("took back %d runs whose lease ran out", done.rescued)
         if done.again or unfinished:

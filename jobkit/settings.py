@@ -8,7 +8,7 @@ import os
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -40,6 +40,10 @@ def _duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
+def _small(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _setting(name: str, default: Any, description: str, **limits: Any) -> Any:
     return Field(default, validation_alias=name, description=description, **limits)
 
@@ -58,6 +62,7 @@ class Settings(BaseSettings):
         "JOBKIT_DB_URL",
         "sqlite:///jobkit.db",
         "The database; `REFLEX_DB_URL` is read where it is unset.",
+        repr=False,
     )
     timezone: str = _setting(
         "JOBKIT_TIMEZONE", "UTC", "The time zone of jobs that name none, and of what people read."
@@ -285,6 +290,18 @@ class Settings(BaseSettings):
         "JOBKIT_ALERT_QUIET_HOURS",
         None,
         "When messages wait that are not urgent, like `22:00-07:00` or `22:00-07:00 Europe/Paris`.",
+    )
+    log_format: Annotated[Literal["text", "json"], BeforeValidator(_small)] = _setting(
+        "JOBKIT_LOG_FORMAT",
+        "text",
+        "How programs that stay write their log to stderr: `text`, or `json`, an object a line.",
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_small)] = (
+        _setting(
+            "JOBKIT_LOG_LEVEL",
+            "info",
+            "The least that they write: `debug` (each attempt), `info`, `warning` or `error`.",
+        )
     )
     wakeups: bool = _setting(
         "JOBKIT_WAKEUPS",

@@ -166,3 +166,24 @@ def test_a_worker_sees_that_no_scheduler_is_there_and_sends_what_waits(
     with kit.database.read() as connection:
         assert alerts.count_open(connection) == 1
         assert notices.latest(connection, 1)[0].sent_at is not None
+
+
+def test_a_look_that_breaks_is_undone_and_stops_no_scheduler(
+    watched: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.job(retries=0, alerts="failed")
+    run_once_by_hand(watched, exit_code=1)
+    judge = evaluation_of_jobs.Case.judge
+
+    def broken(self: Any) -> None:
+        judge(self)
+        raise TypeError("a mistake")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation_of_jobs.Case, "judge", broken)
+        Scheduler(watched.kit.database, watched.kit.settings).step()
+    assert "alerts are not looked after" in caplog.text
+    assert told(watched) == []
+    watched.clock.turn(timedelta(seconds=10))
+    Scheduler(watched.kit.database, watched.kit.settings).step()
+    assert told(watched) == ["sales failed in run 1: exit code 1"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -112,6 +114,27 @@ def test_two_schedulers_that_read_the_same_runs_count_them_once(
     count(stage)
     found = scrape(meter)
     assert of(found, "runs_dispatched_total", queue="default", trigger="manual") == 7
+
+
+def test_many_schedulers_that_count_at_once_count_each_run_once(
+    stage: Stage, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tallies, "MOST_READ", 5)
+    stage.kit.submit_many("sales", [{}] * 150)
+    stage.clock.turn(tallies.LAG)
+    begin = Barrier(4)
+
+    def work() -> None:
+        begin.wait()
+        for _ in range(30):  # enough for one alone
+            with stage.kit.database.write() as connection:
+                tallies.count(connection, stage.clock.now())
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    found = scrape(meter)
+    assert of(found, "runs_dispatched_total", queue="default", trigger="manual") == 150
 
 
 def test_counters_outlive_the_runs_that_they_count(stage: Stage, meter: Meter) -> None:

@@ -248,11 +248,9 @@ def _token(kit: Kit) -> str | None:
 
 
 def _log_to_stderr() -> None:
-    from jobkit import settings
+    from jobkit import logs, settings
 
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s"
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    if settings.load(db_url=o.chosen.url).dispatch_lock_duration is not None:
+    chosen = settings.load(db_url=o.chosen.url)
+    logs.begin(chosen.log_format, chosen.log_level)
+    if chosen.dispatch_lock_duration is not None:
         log.warning("DISPATCH_LOCK_DURATION does nothing: slots are unique in the database.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ from sqlalchemy.engine import Connection
 
 from jobkit import alerting
 from jobkit.alerting import Finding, Run
+from jobkit.errors import JobkitError
 from jobkit.evaluation.ledger import Ledger, Subject
 from jobkit.expectation import Expectation
 from jobkit.settings import Settings
 from jobkit.store import alerts, clocks, successes
 from jobkit.store.definitions import schedule_of
+
+log = logging.getLogger("jobkit.alerts")
 
 OVERLAP = timedelta(seconds=40)
 """How far back runs that ended are looked at once more: a commit may become visible later than one
@@ -26,8 +30,6 @@ STALE = timedelta(minutes=5)
 MOST_BEGUN = 200
 """Alerts that one look opens: a database is not held up where thousands of jobs stand still."""
 UNWATCHED = "it is not watched any more"
-COUNTED = 10
-"""Failures in a row are counted so far, or as far as a rule asks."""
 
 
 def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> bool:
@@ -46,12 +48,10 @@ def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> b
         if ledger.begun >= MOST_BEGUN:
             alerts.set_mark(connection, since)
             return True
-        if not case.is_watched:
-            case.close()
-            continue
-        for kind, judge in _JUDGES.items():
-            case.settle(kind, judge)
-        case.set_clocks()
+        try:
+            case.judge()
+        except JobkitError as error:  # a row of an older system: the other jobs are well
+            log.warning("the alerts of %s cannot be judged: %s", case.job.name, error)
     return False
 
 
@@ -86,6 +86,15 @@ class Case:
     @property
     def is_watched(self) -> bool:
         return bool(self.job.is_active and self.job.deleted_at is None and self.job.alerts)
+
+    def judge(self) -> None:
+        """Ask all rules, and say when the clocks are due next."""
+        if not self.is_watched:
+            self.close()
+            return
+        for kind, judge in _JUDGES.items():
+            self.settle(kind, judge)
+        clocks.set_clocks(self.connection, self.wound)
 
     def settle(self, kind: str, judge: Any) -> None:
         """Ask one rule, where the job has it and anything is new, and settle what it finds."""
@@ -128,10 +137,6 @@ class Case:
         """Have a clock looked at next at an instant."""
         clock = {"of": self.job.id, "named": kind, "since_at": since, "due_at": due_at}
         self.wound.append(clock)
-
-    def set_clocks(self) -> None:
-        """Write when the clocks are due next."""
-        clocks.set_clocks(self.connection, self.wound)
 
     def usual(self, run: Run) -> Expectation:
         """Return what was usual when a run began."""
@@ -200,8 +205,8 @@ def _failures(case: Case) -> Finding | None:
 
 
 def _decided(case: Case) -> list[Run]:
-    most = max(COUNTED, case.rules.get("failures", 0)) + 1
-    return _read(case, alerts.decided(case.connection, case.job.id, most))
+    rows = alerts.decided(case.connection, case.job.id, alerting.MOST_FAILURES)
+    return _read(case, rows)
 
 
 def _short(case: Case) -> Finding | None:
@@ -295,7 +300,7 @@ def _may_tell(row: Any, now: datetime) -> bool:
     delay = run_of(row).delay
     if late is not None and delay is not None and delay.total_seconds() >= late:
         return True
-    took = (now - row.claimed_at).total_seconds()
+    took = 0.0 if row.claimed_at is None else (now - row.claimed_at).total_seconds()
     return longest is not None and (longest == "auto" or took >= longest)
 
 

@@ -25,8 +25,8 @@ LAG = timedelta(seconds=15)
 """Runs are counted so much later: a commit may become visible after one of a later instant."""
 FIRST_LOOK = timedelta(hours=1)
 """How far back the first look goes: a history of years would seem to happen at once."""
-MOST_READ = 2000
-"""Rows of a look; what is left is counted by the next one."""
+MOST_READ = 500
+"""Rows of a look, so that it holds up no other writer; what is left is the next one's."""
 BOUNDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 """Seconds: the upper bounds of the buckets of each histogram."""
 BUCKETS = (*map(str, BOUNDS), "+Inf")

@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from jobkit import logs
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
 from jobkit.executors.sweep import sweep_dead_workers
@@ -225,7 +226,6 @@ class Worker:
         with self._lock:
             self._held[attempt.key] = attempt
             self._begun += 1
-        log.debug("run %d, attempt %d", *attempt.key)
         self._heartbeat.hint()
         return attempt
 
@@ -240,10 +240,16 @@ class Worker:
 
     def _execute(self, attempt: Attempt) -> Attempt | None:
         """Execute an attempt and hand in its result; return what its slot was given instead."""
-        report = self._executed(attempt)
-        if report is not None and attempt.paused is not None:
-            return self._keep(attempt, attempt.paused, report)
-        return self._settle(attempt, report)
+        run_id, number = attempt.key
+        ids = {"run_id": run_id, "attempt": number, "job": attempt.job, "worker": self.worker_id}
+        with logs.about(**ids):
+            log.debug("run %d, attempt %d: begins", run_id, number)
+            report = self._executed(attempt)
+            if report is not None:
+                _tell(report)
+            if report is not None and attempt.paused is not None:
+                return self._keep(attempt, attempt.paused, report)
+            return self._settle(attempt, report)
 
     def _settle(
         self, attempt: Attempt, report: Report | None, *, frees_slot: bool = True
@@ -467,3 +473,11 @@ class Worker:
     def _running(self) -> bool:
         with self._lock:
             return bool(self._threads)
+
+
+def _tell(report: Report) -> None:
+    """Log how an attempt ended; that all went well is nothing to tell anybody who did not ask."""
+    result = report.result
+    level = logging.DEBUG if result.succeeded else logging.INFO
+    code = "" if result.exit_code is None else f", exit code {result.exit_code}"
+    log.log(level, "run %d, attempt %d: ended by %s%s", *report.key, result.ended_by, code)
