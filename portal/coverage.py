@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +13,13 @@ from markupsafe import Markup
 
 import jobkit
 from jobkit.text import iso, parse_instant
-from portal.answers import Answers
+from portal import history
 from portal.pages import page
+from portal.reports.questions import MOST_LISTED
 
 blueprint = Blueprint("coverage", __name__)
 
 WINDOWS = {"1d": "a day", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
-MOST_LISTED = 50
 MOST_NAMED = 300
 """How many jobs are offered by name while one is typed."""
 
@@ -33,28 +34,22 @@ def index() -> str:
     """Show a strip and a figure of each job, the worst first, and the slots that are amiss."""
     window, job = request.args.get("window") or "7d", request.args.get("job") or None
     at = max(request.args.get("at", 0, type=int), 0)
-    kit, names = _kit(), _kit().board.names()
-    found, amiss, holes = _answers().get(
-        ("coverage", window, job), lambda: kit.pulse.read(), lambda: _judged(kit, window, job)
-    )
-    figures = found.worst_first
-    chart = found.strip(figures[at : at + MOST_LISTED])
+    names = _kit().board.names()
+    found = history.ask("coverage", window=window, job=job, at=at)
     return page(
         "coverage/show.html",
         poll=False,
         found=found,
+        start=parse_instant(found["start"]),
+        end=parse_instant(found["end"]),
+        as_of=parse_instant(found["as_of"]),
         rows=[
-            (figure, Markup(chart.row_svg(row)))  # noqa: S704 - it escapes what people typed
-            for figure, row in zip(figures[at:], chart.rows, strict=False)
+            (name, words, Markup(strip))  # noqa: S704 - it escapes what people typed
+            for name, words, strip in found["rows"]
         ],
         at=at,
         step=MOST_LISTED,
-        total=len(figures),
-        amiss=amiss[::-1][:MOST_LISTED],
-        hidden=len(amiss[MOST_LISTED:]),
-        holes=holes,
-        bounds={"from": iso(found.start), "to": iso(found.window.end)},
-        step_seconds=chart.step.total_seconds(),
+        amiss=[slot | {"slot": parse_instant(slot["slot"])} for slot in found["amiss"]],
         windows=WINDOWS,
         chosen_window=window,
         chosen_job=job,
@@ -63,22 +58,11 @@ def index() -> str:
     )
 
 
-def _judged(kit: jobkit.Kit, window: str, job: str | None) -> tuple[Any, list[Any], int]:
-    """Return a coverage, its slots that are amiss, and how many holes it has."""
-    found = kit.log(window).coverage(job=job)
-    return found, found.amiss, sum(map(len, found.holes().values()))
-
-
-def _answers() -> Answers:
-    answers: Answers = current_app.config["ANSWERS"]
-    return answers
-
-
 @blueprint.get("/coverage/fill")
 def ask() -> str:
     """Say which runs filling would make."""
     start, end, job = _asked()
-    would = _kit().log((start, end)).coverage(job=job).fill(dry_run=True)
+    would = _kit().fill(_holes(start, end, job), dry_run=True)
     bounds = {"from": iso(start), "to": iso(end)}
     return page("coverage/fill.html", poll=False, would=would, bounds=bounds, chosen_job=job)
 
@@ -87,9 +71,14 @@ def ask() -> str:
 def fill() -> ResponseReturnValue:
     """Make a run for each hole; a repeat makes none."""
     start, end, job = _asked()
-    _kit().log((start, end)).coverage(job=job).fill()
-    _answers().forget()
+    _kit().fill(_holes(start, end, job))
+    history.forget()
     return redirect(url_for("coverage.index", job=job), 303)
+
+
+def _holes(start: datetime, end: datetime, job: str | None) -> dict[int, list[datetime]]:
+    found: Mapping[str, Any] = history.ask_anew("holes", start=iso(start), end=iso(end), job=job)
+    return {int(job_id): list(map(parse_instant, slots)) for job_id, slots in found.items()}
 
 
 def _asked() -> tuple[datetime, datetime, str | None]:
