@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 
@@ -18,6 +19,12 @@ class Principal:
     """The user's name; None for a token that is nobody's."""
     session: str | None = None
     """The hash of the session by which they came, if by one."""
+    jobs: tuple[str, ...] | None = None
+    """Patterns of the names of jobs that they may touch; None: all."""
+
+    def covers(self, job: str) -> bool:
+        """Whether a job is among those that they may touch."""
+        return self.jobs is None or any(fnmatchcase(job, pattern) for pattern in self.jobs)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,10 @@ class User:
     password_at: datetime
     """When the password was set."""
     disabled_at: datetime | None
+    subject: str | None
+    """Who they are to the provider of single sign-on, if it let them in."""
+    is_service: bool
+    """Whether it is no person: it holds tokens and cannot sign in."""
 
     @property
     def is_active(self) -> bool:
@@ -59,6 +70,8 @@ class Token:
     created_by: str
     expires_at: datetime | None
     used_at: datetime | None
+    jobs: list[str] | None
+    """Patterns of the names of jobs that it is for; None: for all."""
 
 
 @dataclass(frozen=True)

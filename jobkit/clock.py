@@ -35,6 +35,11 @@ def stopwatch() -> float:
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
+def ahead_of(now: datetime) -> float:
+    """Return how many seconds this machine's date is ahead of another clock's present instant."""
+    return (datetime.now(UTC) - now).total_seconds()
+
+
 def nap(seconds: float) -> None:
     """Wait for so short a time that nobody needs to end it early."""
     time.sleep(seconds)

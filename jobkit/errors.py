@@ -62,6 +62,10 @@ class ArchiveConflict(JobkitError):
     """What is archived cannot be in the tables as well: something else has its place."""
 
 
+class BackupFailed(JobkitError):
+    """A copy of the database could not be written; what was there before is there still."""
+
+
 class CannotStart(JobkitError):
     """An attempt's program could not be started."""
 

@@ -91,6 +91,8 @@ class Job:
     """Its parameters, see `jobkit.parameters`; empty for a job that takes anything."""
     defined_in: str | None
     """The notebook and the cell that defined it."""
+    alerts: dict[str, Any] | None
+    """What it is watched for: `{"late": 900.0, "done-by": "07:30", "failed": True}`."""
     version: int
     created_at: datetime
 

@@ -20,6 +20,7 @@ from jobkit.states import (
     LOST_POLICIES,
     OVERLAP_POLICIES,
     RUN_STATUSES,
+    SEVERITIES,
     TIMEOUT_POLICIES,
     TRIGGERS,
     WORKER_STATUSES,
@@ -134,6 +135,8 @@ class ScheduledJob(Table, table=True):
     """Of how many runs the files are kept; of all, by their age, where NULL."""
     keep_kernel_seconds: float | None = None
     """How long the kernel of a notebook that failed stays to be looked at."""
+    alerts: dict[str, Any] | None = _json()
+    """What it is watched for, see `alerting.RULES`."""
     version: int = 1
     slots_until: datetime = _instant(nullable=False)
     """The cursor: the last slot, or instant, that was looked at."""
@@ -403,6 +406,8 @@ class WorkerRegistration(Table, table=True):
     slots: int = 1
     version: str = ""
     drain_requested_at: datetime | None = _instant()
+    clock_ahead_seconds: float | None = None
+    """Its machine's clock minus the database's, at its last heartbeat."""
 
 
 class SchedulerDuty(Table, table=True):
@@ -414,6 +419,103 @@ class SchedulerDuty(Table, table=True):
     next_at: datetime = _instant(nullable=False)
     taken_by: str | None = None
     taken_at: datetime | None = _instant()
+
+
+class NoticeChannel(Table, table=True):
+    """A way to tell people something, by its name; its address is known to schedulers only."""
+
+    __tablename__ = "notice_channels"
+
+    name: str = Field(primary_key=True)
+    seen_at: datetime = _instant(nullable=False)
+    """When a scheduler that sends to it last said so."""
+
+
+class Notice(Table, table=True):
+    """Something that people are to be told by one channel, until it is sent or given up."""
+
+    __tablename__ = "notices"
+    __table_args__ = (words("severity", SEVERITIES),)
+
+    id: int | None = _id()
+    key: str
+    """Of what it is about: the same is told once."""
+    channel: str
+    subject: str
+    text: str
+    severity: str
+    job: str | None = None
+    run_id: int | None = _big()
+    created_at: datetime = _instant(nullable=False)
+    available_at: datetime = _instant(nullable=False)
+    """Not sent before; while it is being sent, until when whoever does has the time to."""
+    tries: int = 0
+    """With the id the fence of every write of whoever sends it."""
+    sent_at: datetime | None = _instant()
+    given_up_at: datetime | None = _instant()
+    error: str | None = None
+    """Why the last try failed."""
+
+
+class Alert(Table, table=True):
+    """An outage of a job or of the installation; of each key one at most is open."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (words("severity", SEVERITIES), {"sqlite_autoincrement": True})
+
+    id: int | None = _id()
+    key: str
+    kind: str
+    severity: str
+    job_id: int | None = _big()
+    run_id: int | None = _big()
+    text: str
+    value: float | None = None
+    about_at: datetime | None = _instant()
+    """The slot, or the end of a run, that it is about: what is not later is told already."""
+    opened_at: datetime = _instant(nullable=False)
+    seen_at: datetime = _instant(nullable=False)
+    """When it was still so."""
+    told_at: datetime | None = _instant()
+    """When its message was posted; NULL while it is muted."""
+    reminded_at: datetime | None = _instant()
+    resolved_at: datetime | None = _instant()
+    resolution: str | None = None
+    acknowledged_at: datetime | None = _instant()
+    acknowledged_by: str | None = None
+
+
+class AlertClock(Table, table=True):
+    """When a job is to be looked at next for what did not happen."""
+
+    __tablename__ = "alert_clocks"
+
+    job_id: int = Field(sa_type=BigId, primary_key=True)
+    kind: str = Field(primary_key=True)
+    since_at: datetime = _instant(nullable=False)
+    """What was before does not count."""
+    due_at: datetime | None = _instant()
+    """NULL: not until the alert that is open is over."""
+
+
+class AlertMute(Table, table=True):
+    """Until when nothing is told: of `all`, or of a job by its id."""
+
+    __tablename__ = "alert_mutes"
+
+    scope: str = Field(primary_key=True)
+    until_at: datetime = _instant(nullable=False)
+    muted_at: datetime = _instant(nullable=False)
+    muted_by: str
+
+
+class AlertMark(Table, table=True):
+    """How far something was looked at."""
+
+    __tablename__ = "alert_marks"
+
+    name: str = Field(primary_key=True)
+    at: datetime = _instant(nullable=False)
 
 
 class PortalUser(Table, table=True):
@@ -428,6 +530,10 @@ class PortalUser(Table, table=True):
     created_at: datetime = _instant(nullable=False)
     password_at: datetime = _instant(nullable=False)
     disabled_at: datetime | None = _instant()
+    subject: str | None = None
+    """Who they are to the provider of single sign-on: its issuer and its name for them."""
+    is_service: bool = False
+    """Whether it is no person: it holds tokens and cannot sign in."""
 
 
 class PortalSession(Table, table=True):
@@ -459,6 +565,8 @@ class PortalToken(Table, table=True):
     expires_at: datetime | None = _instant()
     used_at: datetime | None = _instant()
     revoked_at: datetime | None = _instant()
+    jobs: list[str] | None = _json()
+    """Patterns of the names of jobs that it is for; for all where NULL."""
 
 
 class PortalGuess(Table, table=True):
@@ -498,6 +606,12 @@ package_sets = PackageSet.__table__  # type: ignore[attr-defined]
 script_texts = ScriptText.__table__  # type: ignore[attr-defined]
 workers = WorkerRegistration.__table__  # type: ignore[attr-defined]
 duties = SchedulerDuty.__table__  # type: ignore[attr-defined]
+notice_channels = NoticeChannel.__table__  # type: ignore[attr-defined]
+notices = Notice.__table__  # type: ignore[attr-defined]
+alerts = Alert.__table__  # type: ignore[attr-defined]
+alert_clocks = AlertClock.__table__  # type: ignore[attr-defined]
+alert_mutes = AlertMute.__table__  # type: ignore[attr-defined]
+alert_marks = AlertMark.__table__  # type: ignore[attr-defined]
 users = PortalUser.__table__  # type: ignore[attr-defined]
 sessions = PortalSession.__table__  # type: ignore[attr-defined]
 tokens = PortalToken.__table__  # type: ignore[attr-defined]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from jobkit.errors import BadInput
 
 ROLES = ("viewer", "operator", "editor", "admin")
@@ -19,6 +21,12 @@ def allows(role: str, needed: str) -> bool:
     if role not in ROLES or needed not in ROLES:
         return False
     return ROLES.index(role) >= ROLES.index(needed)
+
+
+def of_groups(groups: Iterable[str], mapping: Mapping[str, str]) -> str | None:
+    """Return the role that may most of those that somebody's groups give; None where none does."""
+    given = [mapping[group] for group in groups if group in mapping]
+    return max(given, key=ROLES.index, default=None)
 
 
 def lesser(one: str, other: str) -> str:

@@ -9,6 +9,7 @@ import tomllib
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -21,6 +22,7 @@ from pydantic_settings import (
 )
 
 from jobkit.errors import BadInput
+from jobkit.roles import ROLES
 from jobkit.text import parse_duration
 
 TOML_FILE = "jobkit.toml"
@@ -247,6 +249,44 @@ class Settings(BaseSettings):
         "The address of the TLS proxy before the portal, whose `X-Forwarded-*` headers alone are "
         "believed.",
     )
+    oidc_issuer: str | None = _setting(
+        "JOBKIT_OIDC_ISSUER",
+        None,
+        "The provider of single sign-on (OpenID Connect), by its address; none where unset.",
+    )
+    oidc_client_id: str | None = _setting(
+        "JOBKIT_OIDC_CLIENT_ID", None, "What the provider calls this portal."
+    )
+    oidc_client_secret: str | None = _setting(
+        "JOBKIT_OIDC_CLIENT_SECRET",
+        None,
+        "What the portal shows to the provider; without one PKCE alone proves it.",
+        repr=False,
+    )
+    oidc_groups: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_OIDC_GROUPS",
+        (),
+        "Which role a group of the provider gives, like `data=editor,ops=admin`; who is in none of "
+        "them stays out.",
+    )
+    oidc_scopes: str = _setting(
+        "JOBKIT_OIDC_SCOPES",
+        "openid profile email",
+        "What the portal asks the provider for; some give groups for a scope of their own.",
+    )
+    oidc_groups_claim: str = _setting(
+        "JOBKIT_OIDC_GROUPS_CLAIM", "groups", "Where the provider says somebody's groups."
+    )
+    oidc_name_claim: str = _setting(
+        "JOBKIT_OIDC_NAME_CLAIM",
+        "preferred_username",
+        "Where the provider says what somebody is called.",
+    )
+    passwords: bool = _setting(
+        "JOBKIT_PASSWORDS",
+        True,
+        "Whether people may sign in by a password; `off`: by single sign-on alone.",
+    )
     dispatch_lock_duration: str | None = _setting(
         "DISPATCH_LOCK_DURATION",
         None,
@@ -277,6 +317,7 @@ class Settings(BaseSettings):
         "interpreters",
         "env_allow",
         "preload",
+        "oidc_groups",
         mode="before",
     )
     @classmethod
@@ -302,6 +343,24 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError(f"{value!r} is no address; write one like 127.0.0.1") from None
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _safe_issuer(cls, value: str | None) -> str | None:
+        if value is not None and not is_private_url(value):
+            raise ValueError("the provider is asked by https, or on this machine")
+        return value
+
+    @field_validator("oidc_groups")
+    @classmethod
+    def _groups_give_roles(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pair in value:
+            group, _, role = pair.rpartition("=")
+            if not group or role not in ROLES:
+                raise ValueError(
+                    f"{pair!r} gives no role; write group=role, the role {', '.join(ROLES)}"
+                )
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
@@ -322,6 +381,24 @@ class Settings(BaseSettings):
                 f"{shortest.total_seconds():g} s or lower WORKER_HEARTBEAT_INTERVAL"
             )
         return self
+
+    @model_validator(mode="after")
+    def _sign_on_is_whole(self) -> Settings:
+        if self.oidc_issuer is None:
+            if not self.passwords:
+                raise ValueError("JOBKIT_PASSWORDS is off and JOBKIT_OIDC_ISSUER names no provider")
+        elif self.oidc_client_id is None or not self.oidc_groups:
+            raise ValueError(
+                "JOBKIT_OIDC_ISSUER needs JOBKIT_OIDC_CLIENT_ID, and JOBKIT_OIDC_GROUPS to say who "
+                "may what"
+            )
+        return self
+
+    @property
+    def roles_of_groups(self) -> dict[str, str]:
+        """Which role each group of the provider gives."""
+        pairs = (pair.rpartition("=") for pair in self.oidc_groups)
+        return {group: role for group, _, role in pairs}
 
     @property
     def lease(self) -> timedelta:
@@ -347,6 +424,14 @@ def load(**overrides: Any) -> Settings:
     if inherited and "db_url" not in settings.model_fields_set:
         return settings.model_copy(update={"db_url": inherited})
     return settings
+
+
+def is_private_url(url: str) -> bool:
+    """Whether what is said to an address is read by nobody else: by TLS, or on this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "http":
+        return parts.hostname in ("localhost", "127.0.0.1", "::1")
+    return parts.scheme == "https" and bool(parts.hostname)
 
 
 def setting_names() -> dict[str, str]:

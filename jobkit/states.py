@@ -31,6 +31,7 @@ LOST_POLICIES = ("retry", "fail")
 ISOLATIONS = ("warm", "fresh")
 TIMEOUT_POLICIES = ("auto",)
 KERNEL_WISHES = ("go on", "let go")
+SEVERITIES = ("info", "warning", "critical")
 
 LONGEST_DELAY = timedelta(hours=1)
 MOST_LOST = 3

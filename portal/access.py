@@ -18,6 +18,7 @@ from flask import (
     Flask,
     Response,
     abort,
+    current_app,
     g,
     has_app_context,
     make_response,
@@ -30,7 +31,7 @@ from werkzeug.local import LocalProxy
 
 import jobkit
 from jobkit.roles import allows
-from portal import live, origin
+from portal import live, origin, scope
 from portal.api.problems import is_api, problem
 from portal.pages import page
 from portal.permissions import ANYBODY
@@ -109,6 +110,7 @@ def install(
     if token == "":
         raise ValueError("an empty token would let in everybody")
     gate = Gate(kit, token, needed)
+    app.config["GATE"] = gate
     names = {name.lower() for name in ("127.0.0.1", "localhost", "::1", host, *trusted_hosts)}
     everywhere = host in ("0.0.0.0", "::")  # noqa: S104
 
@@ -154,7 +156,7 @@ def _judge(gate: Gate) -> ResponseReturnValue | None:
         is_open = needed == ANYBODY and request.endpoint is not None
         return None if is_open else _closed_door(gate)
     if needed == ANYBODY or allows(who.role, needed):
-        return None
+        return None if scope.covers(gate.kit, who) else _refuse_scope(who)
     with suppress(jobkit.DatabaseUnavailable):
         gate.kit.users.note(who.name, "was refused", _deed(), _address())
     return _refuse(
@@ -163,6 +165,11 @@ def _judge(gate: Gate) -> ResponseReturnValue | None:
         f"This needs the role {needed}, and {who.name} is {who.role}.",
         f"Ask an admin for it: jobkit user role {who.name} {needed}",
     )
+
+
+def _refuse_scope(who: jobkit.Principal) -> ResponseReturnValue:
+    named = ", ".join(who.jobs or ())
+    return _refuse(403, "Not yours", f"This token is for some jobs and their runs only: {named}.")
 
 
 def _enter(gate: Gate) -> ResponseReturnValue:
@@ -178,12 +185,29 @@ def _enter(gate: Gate) -> ResponseReturnValue:
         )
     except jobkit.Refused as error:
         return _door(gate, form.get("next", "/"), wrong=error.message), 401
+    return admit(secret, origin.local(form.get("next", "/")))
+
+
+def admit(secret: str, onward: str) -> Response:
+    """Let a browser in with a session that was opened for it; the one that it had ends."""
+    gate = _gate()
     if "who" in g:
         gate.kit.users.sign_out(g.who)
-    answer = make_response(redirect(origin.local(form.get("next", "/")), 303))
+    gate.present.forget()
+    answer = make_response(redirect(onward, 303))
     # Lax: a link in a notebook leads in. Looking changes nothing, and what acts is checked.
     _set_cookie(answer, secret, SESSION_SECONDS, "Lax")
     return answer
+
+
+def door(onward: str, *, wrong: str = "") -> str:
+    """Show where people sign in, and why they must again."""
+    return _door(_gate(), onward, wrong=wrong)
+
+
+def _gate() -> Gate:
+    gate: Gate = current_app.config["GATE"]
+    return gate
 
 
 def _enter_by_token(gate: Gate, given: str, onward: str) -> ResponseReturnValue:
@@ -216,6 +240,8 @@ def _door(gate: Gate, onward: str, *, wrong: str = "") -> str:
         layout="base.html",
         next=origin.local(onward),
         wrong=wrong,
+        by_password=not gate.has_users or gate.kit.settings.passwords,
+        by_provider=gate.has_users and current_app.config["PROVIDER"] is not None,
         may_go_on=not gate.has_users and origin.is_from_elsewhere() and not wrong,
     )
 

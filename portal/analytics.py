@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, abort
+from flask import Blueprint, Response, abort
 from htmx_flask import request
 from markupsafe import Markup
 
@@ -19,6 +20,7 @@ blueprint = Blueprint("analytics", __name__)
 
 WINDOWS = {"1d": "1h", "7d": "3h", "30d": "1d", "90d": "1d"}
 """How far back -> how long a bucket is."""
+NOTEBOOK = "application/x-ipynb+json"
 NAMES = {"1d": "a day", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 
 
@@ -40,10 +42,8 @@ def index() -> str:
 @blueprint.get("/analytics/<name>")
 def show(name: str) -> str:
     """Show one answer: its chart, its numbers, its SQL and the cell that gives it again."""
-    if name not in QUESTIONS:
-        abort(404)
     window = _window()
-    report = history.ask("report", window=window, every=WINDOWS[window], name=name)
+    report = _report(name, window)
     return page(
         "analytics/show.html",
         poll=False,
@@ -53,6 +53,47 @@ def show(name: str) -> str:
         chart=report["chart"] and _markup(report["chart"]),
         **_shown(window, report),
     )
+
+
+@blueprint.get("/analytics/<name>/notebook")
+def notebook(name: str) -> Response:
+    """Give a notebook whose cell asks the same question again."""
+    report = _report(name, _window())
+    headers = {"Content-Disposition": f"attachment; filename={name}.ipynb"}
+    document = _notebook(QUESTIONS[name][0], report["cell"])
+    return Response(json.dumps(document, indent=1), mimetype=NOTEBOOK, headers=headers)
+
+
+def _notebook(title: str, source: str) -> dict[str, Any]:
+    """Return a notebook of one cell below a title (nbformat 4.5)."""
+    return {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
+        "cells": [
+            {"cell_type": "markdown", "id": "title", "metadata": {}, "source": f"# {title}"},
+            {
+                "cell_type": "code",
+                "id": "question",
+                "metadata": {},
+                "execution_count": None,
+                "outputs": [],
+                "source": source,
+            },
+        ],
+    }
+
+
+def _report(name: str, window: str) -> Mapping[str, Any]:
+    """Return what is known of a question, or ask; aborts for one that is not there."""
+    if name not in QUESTIONS:
+        abort(404)
+    found: Mapping[str, Any] = history.ask(
+        "report", window=window, every=WINDOWS[window], name=name
+    )
+    return found
 
 
 def _window() -> str:

@@ -27,7 +27,9 @@ from portal import (
     packing,
     pages,
     permissions,
+    provider,
     runs,
+    sso,
     users,
     workers,
 )
@@ -58,6 +60,7 @@ NOUNS = (
     artifacts,
     workers,
     account,
+    sso,
     users,
     health,
     metrics,
@@ -94,6 +97,7 @@ def create_app(
     app.config["ANSWERS"] = answers.Answers()
     app.config["REPORTS"] = reports or Desk(lambda: kit)
     app.config["METER"] = kit.meter()
+    app.config["PROVIDER"] = provider.Provider(kit.settings) if kit.settings.oidc_issuer else None
     for noun in NOUNS:
         app.register_blueprint(noun.blueprint)
     app.register_error_handler(jobkit.NotFound, lambda error: _sorry(404, "Not here", error))

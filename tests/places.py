@@ -18,12 +18,16 @@ from tests.worlds import World
 TOKEN = "the-token"
 NOT_PAGES = {
     "static": "files of the portal itself",
+    "sso.begin": "a way to another site",
+    "sso.finish": "a way back from another site",
     "health.healthz": "for machines",
     "metrics.show": "for machines",
     "overview.counts": "a part of every page",
+    "coverage.worst": "a part of the overview",
     "definitions.preview": "a part of the form of a job",
     "output.more": "a part of the page of a run",
     "output.download": "a file",
+    "analytics.notebook": "a file",
     "artifacts.download": "a file",
     "artifacts.picture": "a picture",
 }

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from jobkit.kit import Kit
 from portal import create_app, serve
@@ -63,6 +63,19 @@ def test_the_pages_are_valid_html(client: FlaskClient, path: str) -> None:
     assert all(head.get("scope") for head in page.iter(f"{XML}th"))
     assert not [element for element in page.iter() if element.get("style") is not None]
     assert body(client, path, **HTMX).lstrip().startswith('<div id="live"')
+
+
+def test_the_overview_asks_for_the_least_covered_and_links_to_all_without_javascript(
+    client: FlaskClient,
+) -> None:
+    overview = tree(body(client, "/"))
+    part = next(it for it in overview.iter(f"{XML}div") if it.get("hx-get") == "/coverage/worst")
+    assert [link.get("href") for link in part.iter(f"{XML}a")] == ["/coverage"]
+    shown = body(client, "/coverage/worst", **HTMX)
+    assert shown.count("<svg") == 2
+    assert "50 % of 12 slots, 6 missed" in shown
+    assert "&lt;b&gt;bold" in shown, "names are text"
+    assert "<b>" not in shown
 
 
 def test_the_map_shows_each_job_and_what_is_amiss(client: FlaskClient) -> None:
@@ -196,16 +209,7 @@ def test_a_part_of_the_map_is_dragged_over_or_typed_and_shown_before_it_is_fille
         page = browser.new_context(viewport={"width": 1280, "height": 860}).new_page()
         page.goto(f"{url}/?token={TOKEN}")
         page.goto(f"{url}/coverage?window=1d&job=sales")
-        box = page.locator("td.map svg").bounding_box()
-        assert box is not None
-        cells = 96  # of a quarter of an hour, the last one ends now
-        x = [box["x"] + box["width"] * (cells - count - 0.5) / cells for count in (25, 14)]
-        page.mouse.move(x[0], box["y"] + 7)
-        page.mouse.down()
-        page.mouse.move(x[1], box["y"] + 7)
-        assert page.locator("svg .shade").count() == 1
-        page.mouse.up()
-        page.wait_for_url("**/coverage/fill?*")
+        drag(page, cells=96, first=25, last=14)  # of a quarter of an hour, the last one ends now
         asked = dict(parse_qsl(urlsplit(page.url).query))
         assert asked == {"from": "2026-03-02T11:30", "to": "2026-03-02T14:30", "job": "sales"}
         assert "This makes 3 runs" in page.locator("main").inner_text()
@@ -217,9 +221,28 @@ def test_a_part_of_the_map_is_dragged_over_or_typed_and_shown_before_it_is_fille
         assert "This makes 1 run," in page.locator("main").inner_text()
         page.get_by_role("button", name="Make 1 run").click()
         page.wait_for_url("**/coverage?job=sales")
+        page.goto(url)
+        drag(page, cells=84, first=5, last=0)  # of two hours, in the map of the overview
+        assert dict(parse_qsl(urlsplit(page.url).query))["job"] == "sales"
+        assert "This makes 10 runs" in page.locator("main").inner_text()
         page.context.close()
     assert [run.scheduled_for for run in stage.kit.queue()] == [at("15:00")]
     stage.kit.close()
+
+
+def drag(page: Page, *, cells: int, first: int, last: int) -> None:
+    """Drag over a strip, from one cell to another, both counted from its end."""
+    strip = page.locator("td.map svg")
+    strip.scroll_into_view_if_needed()
+    box = strip.bounding_box()
+    assert box is not None
+    x = [box["x"] + box["width"] * (cells - count - 0.5) / cells for count in (first, last)]
+    page.mouse.move(x[0], box["y"] + 7)
+    page.mouse.down()
+    page.mouse.move(x[1], box["y"] + 7)
+    assert page.locator("svg .shade").count() == 1
+    page.mouse.up()
+    page.wait_for_url("**/coverage/fill?*")
 
 
 @contextmanager

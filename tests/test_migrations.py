@@ -70,7 +70,11 @@ def _shape(opened: Database) -> dict[str, list[str]]:
 def test_a_database_of_a_newer_program_is_refused(database: str) -> None:
     opened = Database(database)
     with opened.write() as connection:
-        connection.execute(sa.text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999'"))
+        connection.execute(
+            sa.text(
+                f"UPDATE {migrations.VERSION_TABLE} SET version_num = '9999', works_from = '9999'"
+            )
+        )
     opened.close()
     for act in (migrations.upgrade, jobkit.connect):
         with pytest.raises(DatabaseRefused, match=r"9999.*Upgrade jobkit"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
+import nbformat
 import pytest
 from flask.testing import FlaskClient
 
@@ -69,6 +71,20 @@ def test_an_answer_brings_its_numbers_its_statement_and_its_cell(client: FlaskCl
     kit: Kit = client.application.config["KIT"]
     first = kit.log("30d").durations().df.row(0)
     assert first[0] in said
+
+
+def test_an_answer_is_taken_away_as_a_notebook_that_asks_again(client: FlaskClient) -> None:
+    answer = client.get("/analytics/durations/notebook?window=30d")
+    assert answer.headers["Content-Disposition"] == "attachment; filename=durations.ipynb"
+    document = nbformat.reads(answer.get_data(as_text=True), as_version=4)
+    nbformat.validate(document)
+    title, cell = document.cells
+    assert title.source == "# How long attempts take"
+    asked: dict[str, Any] = {}
+    exec(cell.source.removesuffix("report"), asked)
+    kit: Kit = client.application.config["KIT"]
+    assert asked["report"].df.rows() == kit.log("30d").durations().df.rows()
+    assert client.get("/analytics/luck/notebook").status_code == 404
 
 
 def test_what_is_not_there_is_said(client: FlaskClient) -> None:

@@ -119,7 +119,7 @@ def test_a_portal_stays_small_whatever_it_is_asked_and_its_child_ends_with_it(
 def test_another_process_answers_as_this_one_does(kit: jobkit.Kit, asked: Reporter) -> None:
     here = Desk(lambda: kit)
     for name, given in {
-        "coverage": {"window": "7d", "job": None, "at": 0},
+        "coverage": {"window": "7d", "job": None, "at": 0, "most": 50},
         "report": {"window": "7d", "every": "3h", "name": "durations"},
     }.items():
         ours, theirs = (desk.ask(name, STATE, **given) for desk in (here, asked))
@@ -129,7 +129,7 @@ def test_another_process_answers_as_this_one_does(kit: jobkit.Kit, asked: Report
         # What is said of a job, or of a value; a map is drawn to the second.
         assert [list(row[:2]) for row in ours["rows"]] == [row[:2] for row in theirs["rows"]]
     with pytest.raises(jobkit.NotFound, match="no job named 'nobody'") as error:
-        asked.ask("coverage", STATE, window="7d", job="nobody", at=0)
+        asked.ask("coverage", STATE, window="7d", job="nobody", at=0, most=50)
     assert error.value.hint == "See them all: jobkit job list"
     past = {"start": "2020-01-01", "end": iso(kit.clock.now()), "job": None}
     holes = here.ask("holes", STATE, **past)

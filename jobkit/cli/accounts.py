@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from jobkit import text
+from jobkit.accounts import User
 from jobkit.cli import options as o
 from jobkit.cli.show import err, out, print_json, table
 from jobkit.errors import BadInput
@@ -24,11 +26,22 @@ Role = Annotated[
 
 
 @users.command("add")
-def add(name: UserName, role: Role = "viewer") -> None:
+def add(
+    name: UserName,
+    role: Role = "viewer",
+    service: Annotated[
+        bool, typer.Option("--service", help="No person: it holds tokens and cannot sign in.")
+    ] = False,
+) -> None:
     """Add a user; the password is asked for, or read from stdin."""
     with o.open_kit() as kit:
-        made = kit.users.add(name, _new_password(), role)
-    out.print(f"{escape(made.name)} may sign in as {made.role}")
+        if service:
+            made = kit.users.add_service(name, role)
+            said = f"{escape(made.name)} may hold tokens, as {made.role} at most"
+        else:
+            made = kit.users.add(name, _new_password(), role)
+            said = f"{escape(made.name)} may sign in as {made.role}"
+    out.print(said)
 
 
 @users.command("list")
@@ -40,13 +53,13 @@ def list_users(as_json: o.AsJson = False) -> None:
         print_json(found)
         return
     table(
-        ("user", "role", "since", "password set", ""),
+        ("user", "role", "since", "comes by", ""),
         (
             (
                 escape(user.name),
                 user.role,
                 text.age(user.created_at, now),
-                text.age(user.password_at, now),
+                _way_in(user, now),
                 "" if user.is_active else "disabled",
             )
             for user in found
@@ -112,12 +125,16 @@ def add_token(
     expires: Annotated[
         str, typer.Option("--expires", metavar="D", help="After so long; never: for ever.")
     ] = "90d",
+    job: Annotated[
+        list[str] | None,
+        typer.Option("--job", metavar="PATTERN", help="For these jobs alone; may be repeated."),
+    ] = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Make a token and print it, this once."""
     lifetime = None if expires == "never" else text.parse_duration(expires)
     with o.open_kit() as kit:
-        secret = kit.tokens.add(name, role, user=user, expires=lifetime)
+        secret = kit.tokens.add(name, role, user=user, expires=lifetime, jobs=job or None)
     if as_json:
         print_json({"name": name, "token": secret})
         return
@@ -135,11 +152,12 @@ def list_tokens(as_json: o.AsJson = False) -> None:
         print_json(found)
         return
     table(
-        ("token", "role", "of", "made", "used", "ends"),
+        ("token", "role", "for", "of", "made", "used", "ends"),
         (
             (
                 escape(token.name),
                 token.role,
+                escape(", ".join(token.jobs or ["all jobs"])),
                 escape(token.user_name or ""),
                 text.age(token.created_at, now),
                 text.age(token.used_at, now),
@@ -157,6 +175,13 @@ def revoke(name: TokenName) -> None:
     with o.open_kit() as kit:
         kit.tokens.revoke(name)
     out.print(f"the token {escape(name)} is revoked")
+
+
+def _way_in(user: User, now: datetime) -> str:
+    """Say how a user comes in, and of a password since when."""
+    if user.is_service:
+        return "tokens alone"
+    return "single sign-on" if user.subject else f"password, set {text.age(user.password_at, now)}"
 
 
 def _new_password() -> str:

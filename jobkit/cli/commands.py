@@ -9,9 +9,20 @@ import typer
 
 import jobkit
 from jobkit import text
-from jobkit.cli import accounts, archive, artifacts, coverage, jobs, runs, services, sql, testing
+from jobkit.cli import (
+    accounts,
+    archive,
+    artifacts,
+    coverage,
+    database,
+    jobs,
+    runs,
+    services,
+    sql,
+    testing,
+)
 from jobkit.cli import options as o
-from jobkit.cli.show import err, findings_table, out, print_json
+from jobkit.cli.show import findings_table, out, print_json
 from jobkit.errors import BadInput
 
 app = typer.Typer(
@@ -20,8 +31,7 @@ app = typer.Typer(
     help="A job scheduler for data teams: one database, any number of schedulers and workers.",
 )
 app.add_typer(jobs.app, name="job")
-database = typer.Typer(no_args_is_help=True, help="The database's schema.")
-app.add_typer(database, name="db")
+app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
@@ -158,56 +168,3 @@ def verify(
         findings_table(findings)
     if any(finding.broken for finding in findings):
         raise typer.Exit(1)
-
-
-@database.command("upgrade")
-def upgrade(
-    force: Annotated[bool, typer.Option("--force", help="Ask nothing.")] = False,
-    as_json: o.AsJson = False,
-) -> None:
-    """Bring the database to this program's schema; an older system's tables are adopted."""
-    from jobkit import migrations, settings
-    from jobkit.db import Database
-
-    chosen = settings.load(db_url=o.chosen.url)
-    opened = Database(chosen.db_url)
-    found = migrations.standing(opened)
-    opened.close()
-    if found.adoptable and not force and _is_terminal():
-        err.print(f"{opened.name} holds the tables of an older system:")
-        for name, count in found.adoptable.items():
-            err.print(f"  {name}: {count} rows")
-        err.print("They are brought into the new shape in one transaction; every row is kept.")
-        err.print("Stop the older system's programs first, and keep a copy of the database.")
-        typer.confirm("Adopt them?", abort=True, err=True)
-    before = migrations.upgrade(chosen.db_url, max_retries=chosen.max_retry_attempts)
-    if as_json:
-        print_json({"from": before.revision, "to": before.head, "adopted": before.adoptable})
-    elif before.is_current:
-        out.print(f"{opened.name} is at revision {before.head}: nothing to do")
-    else:
-        out.print(f"{opened.name} is now at revision {before.head}")
-        for name, count in before.adoptable.items():
-            out.print(f"  adopted {count} rows of {name}")
-
-
-@database.command("check")
-def check(as_json: o.AsJson = False) -> None:
-    """Say whether the database answers and is at this program's revision."""
-    from jobkit import migrations, settings
-    from jobkit.db import Database
-
-    opened = Database(settings.load(db_url=o.chosen.url).db_url)
-    found = migrations.standing(opened)
-    opened.close()
-    if as_json:
-        print_json({"url": opened.name, "revision": found.revision, "head": found.head})
-    else:
-        out.print(f"{opened.name}: revision {found.revision or 'none'}, this program {found.head}")
-    if not found.is_current:
-        err.print("Run: jobkit db upgrade")
-        raise typer.Exit(1)
-
-
-def _is_terminal() -> bool:
-    return typer.get_text_stream("stdin").isatty()

@@ -220,7 +220,7 @@ def _token(kit: Kit) -> str | None:
 
     chosen = kit.settings
     is_private = is_loopback(chosen.host) and chosen.trusted_proxy is None
-    if not kit.users.any_active():
+    if chosen.oidc_issuer is None and not kit.users.any_active():
         if is_private:
             return chosen.token or secrets.token_urlsafe(24)
         raise BadInput(

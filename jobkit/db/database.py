@@ -36,6 +36,7 @@ _WAYS_OUT = {
     "too many (clients|connections)|connection slots": (
         "Close connections that nobody needs, or let the server have more."
     ),
+    "lock timeout": "Somebody holds a table for long: end that, or try again when it is done.",
     "read-only|during recovery": "Promote it, or name in JOBKIT_DB_URL the server that writes.",
 }
 
@@ -44,7 +45,7 @@ class Database:
     """One database and its connections; `write()` and `read()` open transactions on it."""
 
     def __init__(self, url: str, *, wakeups: bool = True) -> None:
-        self.url = _parse(url)
+        self.url = parse_url(url)
         self.wakeups = wakeups
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.name = self.url.render_as_string(hide_password=True)
@@ -153,7 +154,8 @@ def _is_transient(error: BaseException | None) -> bool:
 _SEVERAL = re.compile(r"(postgres[^:]*://(?:.*@)?)([^/?@]+,[^/?@]+)(/.*)")
 
 
-def _parse(url: str) -> URL:
+def parse_url(url: str) -> URL:
+    """Read the URL of a database; BadInput for what is none, or of another system."""
     try:
         parsed = _several_hosts(url) or make_url(url)
     except (sa.exc.ArgumentError, ValueError):

@@ -16,6 +16,8 @@ RESTED_SECONDS = 1.0
 NEVER_BY_ITSELF = 1 << 30
 """After how many executions psycopg prepares what nobody asked it to prepare."""
 SCHEMA_LOCK = 7018246511
+TABLE_PATIENCE_SECONDS = 10
+"""A lease outlasts it: nobody loses a run while a table is waited for."""
 PARTITIONED = ("job_execution_logs", "job_output")
 
 
@@ -167,7 +169,11 @@ def horizon(connection: Connection) -> int:
 
 
 def lock_schema(connection: Connection) -> None:
-    """Let one process at a time change the schema; SQLite's write transaction already does."""
+    """Let one process at a time change the schema; SQLite's write transaction already does.
+
+    Who changes a table that somebody reads for long gives up: all others would wait behind it.
+    """
     if connection.dialect.name == "postgresql":
         # Held to the end of the transaction only, so it is safe behind PgBouncer.
         connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})"))
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{TABLE_PATIENCE_SECONDS}s'"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobkit import passwords, roles
 from jobkit.accounts import Principal, Token, picture
@@ -21,6 +21,7 @@ PREFIX = "jk_"
 """What a token begins with, so that people and scanners of code know one."""
 SHORTEST, LONGEST = timedelta(minutes=1), timedelta(days=3660)
 USED_EVERY = timedelta(minutes=1)
+MOST_PATTERNS = 100
 _NAME = re.compile(r"[\w][\w .:@/-]{0,63}")
 
 
@@ -46,16 +47,20 @@ class Tokens:
         *,
         user: str | None = None,
         expires: timedelta | None = timedelta(days=90),
+        jobs: Sequence[str] | None = None,
     ) -> str:
         """Make a token and return it: it is shown this once. Of a user, it may no more than they.
 
-        `expires`: after so long, 90 days by default; None for never.
+        `expires`: after so long, 90 days by default; None for never. `jobs`: patterns of names,
+        like `etl *`: the token is for these jobs and their runs alone, and lists nothing.
         """
         if not _NAME.fullmatch(name):
             raise BadInput(f"{name!r} cannot name a token.", "Use up to 64 letters and digits.")
         roles.check(role)
         if expires is not None and not SHORTEST <= expires <= LONGEST:
             raise BadInput(f"A token cannot live for {expires}.", "Use 1m to 3660d.")
+        if jobs is not None:
+            _check_patterns(jobs)
         secret, now = PREFIX + passwords.fresh_secret(), self._kit.clock.now()
         with self._kit.database.write() as connection:
             owner = None if user is None else users.by_name(connection, user)
@@ -67,6 +72,7 @@ class Tokens:
                 "created_at": now,
                 "created_by": self._kit.user,
                 "expires_at": None if expires is None else now + expires,
+                "jobs": None if jobs is None else list(jobs),
             }
             tokens.insert(connection, values)
             author.note(self._kit, connection, "made a token", f"{name}, {values['role']}")
@@ -94,6 +100,17 @@ class Tokens:
             with self._kit.database.write(lazily=True) as connection:
                 tokens.see(connection, found.id, now)
         if found.user_id is None:
-            return Principal(f"token {found.name}", found.role)
+            return Principal(f"token {found.name}", found.role, jobs=_patterns(found))
         role = lesser(found.role, found.user_role)
-        return Principal(found.user_name, role, user=found.user_name)
+        return Principal(found.user_name, role, user=found.user_name, jobs=_patterns(found))
+
+
+def _check_patterns(jobs: Sequence[str]) -> None:
+    if isinstance(jobs, str) or not jobs or not all(jobs) or len(jobs) > MOST_PATTERNS:
+        raise BadInput(
+            f"{jobs!r} names no jobs.", f"Give 1 to {MOST_PATTERNS} names or patterns of names."
+        )
+
+
+def _patterns(found: Any) -> tuple[str, ...] | None:
+    return None if found.jobs is None else tuple(found.jobs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ SEEN_EVERY = timedelta(minutes=10)
 """It is a commit, after which every page asks for news: many who look on must not make many."""
 FREE_GUESSES = {"user at address": 5, "address": 20, "user": 50}
 """How many wrong passwords are not followed by a wait: one guesser cannot lock out a user."""
+NO_PASSWORD = ""
+"""In the place of a hash: no password matches, and saying so takes as long as for any other."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _WRONG = "That is no user, or not their password; after several tries the next has to wait."
 
@@ -52,25 +54,35 @@ class Users:
 
     def add(self, name: str, password: str, role: str = "viewer") -> User:
         """Add a user; BadInput names what is wrong, Conflict when the name is taken."""
-        if not _NAME.fullmatch(name):
-            raise BadInput(
-                f"{name!r} cannot name a user.",
-                "Use up to 64 letters, digits, '.', '_', '-' and '@', the first a letter or digit.",
-            )
+        _check_name(name)
         roles.check(role)
         passwords.check(password, name)
+        sealed = passwords.seal(password)
+        with self._kit.database.write() as connection:
+            row = self._insert(connection, name, role, password_hash=sealed)
+            author.note(self._kit, connection, "added a user", f"{name}, {role}")
+            return picture(User, row)
+
+    def add_service(self, name: str, role: str = "viewer") -> User:
+        """Add the account of a service: it holds tokens, has no password and cannot sign in."""
+        _check_name(name)
+        roles.check(role)
+        with self._kit.database.write() as connection:
+            row = self._insert(connection, name, role, is_service=True)
+            author.note(self._kit, connection, "added a service", f"{name}, {role}")
+            return picture(User, row)
+
+    def _insert(self, connection: Connection, name: str, role: str, **values: Any) -> Row[Any]:
+        """Add a row; without a password nobody's is right."""
         now = self._kit.clock.now()
-        values = {
+        usual = {
             "name": name,
             "role": role,
-            "password_hash": passwords.seal(password),
+            "password_hash": NO_PASSWORD,
             "created_at": now,
             "password_at": now,
         }
-        with self._kit.database.write() as connection:
-            row = users.insert(connection, values)
-            author.note(self._kit, connection, "added a user", f"{name}, {role}")
-            return picture(User, row)
+        return users.insert(connection, usual | values)
 
     def set_password(self, name: str, password: str, *, keep: str | None = None) -> None:
         """Set a user's password; their sessions end, but the one that is to be kept."""
@@ -78,6 +90,11 @@ class Users:
         sealed, now = passwords.seal(password), self._kit.clock.now()
         with self._kit.database.write() as connection:
             user = users.by_name(connection, name)
+            if user.is_service:
+                raise Conflict(
+                    f"{name} is a service and cannot sign in.",
+                    f"Make a token of it: jobkit token add NAME --user {name}",
+                )
             users.change(connection, user.id, {"password_hash": sealed, "password_at": now})
             users.end_sessions(connection, user.id, but=keep)
             author.note(self._kit, connection, "set a password", name)
@@ -128,10 +145,56 @@ class Users:
 
     def sign_in(self, name: str, password: str, *, address: str = "", browser: str = "") -> str:
         """Open a session and return its secret; Refused with the same words whatever is wrong."""
+        if not self._kit.settings.passwords:
+            raise Refused("Nobody signs in by a password here.", "Use single sign-on.")
         user = self._checked(name, password, address)
-        secret, now = passwords.fresh_secret(), self._kit.clock.now()
         is_current = passwords.is_current(user.password_hash)
         sealed = user.password_hash if is_current else passwords.seal(password)
+        with self._kit.database.write() as connection:
+            guesses.forget(connection, self._kit.clock.now())
+            if not is_current:
+                users.change(connection, user.id, {"password_hash": sealed})
+            return self._open(connection, user, address, browser)
+
+    def sign_in_as(
+        self,
+        subject: str,
+        name: str,
+        groups: Iterable[str],
+        *,
+        address: str = "",
+        browser: str = "",
+    ) -> str:
+        """Open a session for whom a provider has let in, and return its secret.
+
+        `subject` is who they are to it, for ever; `name` what they are called, which counts at
+        their first time only. Their groups give the role, anew each time.
+
+        1. Who was disabled here stays out.
+        2. Who is in no group that gives a role stays out, and their sessions end.
+        3. Who comes for the first time becomes a user, if nobody else has the name.
+        4. Whose role has changed has it from now on, in every session.
+
+        Refused says which of these it was.
+        """
+        role = roles.of_groups(groups, self._kit.settings.roles_of_groups)
+        with self._kit.database.write() as connection:
+            user = users.by_subject(connection, subject)
+            refused = _why_out(connection, user, name, role)
+            if refused is None and role is not None:
+                known = user or self._insert(connection, name, role, subject=subject)
+                if known.role != role:
+                    users.change(connection, known.id, {"role": role})
+                return self._open(connection, known, address, browser)
+            if user is not None:
+                users.end_sessions(connection, user.id)
+            now, who = self._kit.clock.now(), name if user is None else user.name
+            audit.note(connection, now, who=who, what="was refused to sign in", address=address)
+        raise refused or Refused(_WRONG)
+
+    def _open(self, connection: Connection, user: Row[Any], address: str, browser: str) -> str:
+        """Open a session of a user and return its secret."""
+        secret, now = passwords.fresh_secret(), self._kit.clock.now()
         values = {
             "sha256": passwords.fingerprint(secret),
             "user_id": user.id,
@@ -140,13 +203,9 @@ class Users:
             "address": address,
             "browser": browser[:200],
         }
-        with self._kit.database.write() as connection:
-            users.end_old_sessions(connection, now, idle=IDLE, longest=LONGEST)
-            guesses.forget(connection, now)
-            if not is_current:
-                users.change(connection, user.id, {"password_hash": sealed})
-            users.open_session(connection, values)
-            audit.note(connection, now, who=name, what="signed in", address=address)
+        users.end_old_sessions(connection, now, idle=IDLE, longest=LONGEST)
+        users.open_session(connection, values)
+        audit.note(connection, now, who=user.name, what="signed in", address=address)
         return secret
 
     def signed_in(self, secret: str) -> Principal | None:
@@ -221,6 +280,39 @@ class Users:
             raise Conflict(
                 f"{user.name} is the last admin.", "Make somebody else one: jobkit user role"
             )
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise BadInput(
+            f"{name!r} cannot name a user.",
+            "Use up to 64 letters, digits, '.', '_', '-' and '@', the first a letter or digit.",
+        )
+
+
+def _why_out(
+    connection: Connection, user: Row[Any] | None, name: str, role: str | None
+) -> Refused | None:
+    """Say why somebody whom a provider lets in stays out; None: they may come."""
+    if user is not None and user.disabled_at is not None:
+        return Refused(f"{user.name} may not sign in here.", "An admin can let them in again.")
+    if role is None:
+        return Refused(
+            f"{name} is in no group that has a role here.",
+            "Ask who looks after the portal: JOBKIT_OIDC_GROUPS says which groups have one.",
+        )
+    if user is not None:
+        return None
+    if not _NAME.fullmatch(name):
+        return Refused(
+            f"{name!r} cannot name a user.", "JOBKIT_OIDC_NAME_CLAIM says which name is taken."
+        )
+    if users.find(connection, name) is not None:
+        return Refused(
+            f"Somebody else is called {name} here.",
+            f"If it is the same person, an admin removes that one first: jobkit user remove {name}",
+        )
+    return None
 
 
 def _scopes(name: str, address: str) -> dict[str, str]:

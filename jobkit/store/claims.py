@@ -227,6 +227,7 @@ def renew(
     held: Sequence[tuple[int, int]],
     status: str,
     processed: int,
+    clock_ahead: float | None = None,
 ) -> Renewal:
     """Renew a worker's row and the leases of the runs it holds.
 
@@ -239,6 +240,7 @@ def renew(
         "status": status,
         "jobs_processed": processed,
         "current_job_id": held[0][0] if held else None,
+        "clock_ahead_seconds": clock_ahead,
     }
     beaten = _BEAT.rows(connection, beat)
     drain = any(row.drain_requested_at is not None for row in beaten)

@@ -60,6 +60,7 @@ DEFINITION = (
     "cell_timeout_seconds",
     "keep_outputs",
     "keep_kernel_seconds",
+    "alerts",
     "is_active",
 )
 

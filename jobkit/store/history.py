@@ -216,6 +216,12 @@ def counts(connection: Connection, since: datetime) -> dict[str, int]:
     return {status: count for status, count in connection.execute(statement)}
 
 
+def all_counts(connection: Connection) -> dict[str, int]:
+    """Return how many runs there are in each status."""
+    statement = sa.select(runs.c.status, sa.func.count()).group_by(runs.c.status)
+    return {status: count for status, count in connection.execute(statement)}
+
+
 def durations(connection: Connection, since: datetime) -> list[float]:
     """Return the seconds that each successful attempt since then took."""
     statement = sa.select(attempts.c.started_at, attempts.c.finished_at).where(

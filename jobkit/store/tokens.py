@@ -58,6 +58,7 @@ _SHOWN = Prepared(
         tokens.c.expires_at,
         tokens.c.used_at,
         tokens.c.user_id,
+        tokens.c.jobs,
         users.c.role.label("user_role"),
     ).where(
         tokens.c.sha256 == sa.bindparam("of"),

@@ -31,8 +31,8 @@ def listed(connection: Connection) -> Sequence[Row[Any]]:
 
 def count(connection: Connection) -> int:
     """Return how many users may sign in."""
-    statement = sa.select(sa.func.count()).select_from(users).where(users.c.disabled_at.is_(None))
-    return connection.scalar(statement) or 0
+    may_enter = (users.c.disabled_at.is_(None), users.c.is_service.is_(False))
+    return connection.scalar(sa.select(sa.func.count()).select_from(users).where(*may_enter)) or 0
 
 
 def find(connection: Connection, name: str) -> Row[Any] | None:
@@ -46,6 +46,11 @@ def by_name(connection: Connection, name: str) -> Row[Any]:
     if found is None:
         raise NotFound(f"There is no user named {name!r}.", "See them all: jobkit user list")
     return found
+
+
+def by_subject(connection: Connection, subject: str) -> Row[Any] | None:
+    """Return the row of whom a provider knows by a name of its own, if they were here."""
+    return connection.execute(sa.select(users).where(users.c.subject == subject)).one_or_none()
 
 
 def change(connection: Connection, user_id: int, values: Mapping[str, Any]) -> None:
@@ -64,7 +69,9 @@ def other_admins(connection: Connection, user_id: int) -> int:
     """Return how many admins there are besides a user; two callers do not both count each other."""
     statement = (
         sa.select(users.c.id)
-        .where(users.c.role == "admin", users.c.disabled_at.is_(None))
+        .where(
+            users.c.role == "admin", users.c.disabled_at.is_(None), users.c.is_service.is_(False)
+        )
         .with_for_update()
     )
     return sum(found != user_id for found in connection.scalars(statement))

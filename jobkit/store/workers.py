@@ -59,6 +59,14 @@ def listed(connection: Connection) -> Sequence[Row[Any]]:
     return connection.execute(statement).all()
 
 
+def seen_since(connection: Connection, instant: datetime) -> list[str]:
+    """Return the identities of the workers that are online and beat after an instant."""
+    statement = sa.select(workers.c.worker_id).where(
+        workers.c.status.in_(ONLINE), workers.c.last_heartbeat >= instant
+    )
+    return list(connection.scalars(statement.order_by(workers.c.worker_id)))
+
+
 def forget(connection: Connection, now: datetime, *, keep: timedelta) -> int:
     """Delete workers that have been OFFLINE for long; returns how many."""
     statement = workers.delete().where(

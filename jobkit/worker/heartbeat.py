@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from jobkit.clock import ahead_of
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
 from jobkit.store import claims
@@ -77,15 +78,16 @@ class Heartbeat:
         clock = self._database.clock
         with self._database.write() as connection:
             asked_at = clock.elapsed()
-            said = self._standing()
+            said, now = self._standing(), clock.now()
             renewal = claims.renew(
                 connection,
-                clock.now(),
+                now,
                 worker_id=said.worker_id,
                 lease=self._lease,
                 held=said.held,
                 status=said.status,
                 processed=said.processed,
+                clock_ahead=round(ahead_of(now), 3),
             )
         self._learned(said, renewal, asked_at)
 

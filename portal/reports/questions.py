@@ -25,7 +25,6 @@ QUESTIONS: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "flakiest": ("Flakiest jobs", lambda log, every: log.flakiest()),
 }
 MOST_ROWS = 100
-MOST_LISTED = 50
 MOST_JUDGED = 2
 """How many maps of slots are kept for their next pages: each may be of a million slots."""
 LONGEST_LINE = LONGEST_VALUE = 200
@@ -67,16 +66,16 @@ class Desk:
         return self._questions[name](**given)
 
     def _coverage(
-        self, state: tuple[int, str], window: str, job: str | None, at: int
+        self, state: tuple[int, str], window: str, job: str | None, at: int, most: int
     ) -> dict[str, Any]:
-        """Return some jobs' strips, the least covered first, and the newest slots amiss."""
+        """Return `most` jobs' strips, the least covered first, and as many slots amiss."""
         edition, pulse = state
         found = self._judged.get(
             (edition, window, job), lambda: pulse, lambda: self.kit.log(window).coverage(job=job)
         )
         figures = found.worst_first
-        strip = found.strip(figures[at : at + MOST_LISTED])
-        amiss, total = found.newest_amiss(MOST_LISTED)
+        strip = found.strip(figures[at : at + most])
+        amiss, total = found.newest_amiss(most)
         return {
             "start": iso(found.start),
             "end": iso(found.window.end),

@@ -22,6 +22,8 @@ import jobkit
 
 IDLE_SECONDS = 60.0
 TRIES = 2
+SECRETS = {"token", "oidc_client_secret"}
+"""Settings that open doors, which a child has no use for."""
 ERRORS: Mapping[str, type[jobkit.JobkitError]] = {
     kind.__name__: kind
     for kind in (
@@ -169,10 +171,10 @@ def _read(answer: Mapping[str, Any]) -> Any:
 
 
 def _settings(kit: jobkit.Kit) -> dict[str, Any]:
-    """Return the settings of a kit as JSON has them, but for the token, which opens the portal."""
+    """Return the settings of a kit as JSON has them, without secrets."""
     return {
         name: _plain(value)
-        for name, value in kit.settings.model_dump(exclude={"token"}, exclude_none=True).items()
+        for name, value in kit.settings.model_dump(exclude=SECRETS, exclude_none=True).items()
     }
 
 

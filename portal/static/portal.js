@@ -177,6 +177,10 @@ function sayTimes(root) {
 }
 
 sayTimes(document);
+document.addEventListener("htmx:load", (event) => sayTimes(event.target));
+
+// A narrow screen scrolls the links of the bar: the page that is shown is in sight.
+document.querySelector(".bar nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 setInterval(() => {
   if (!document.hidden) sayTimes(document);
 }, 1000);
