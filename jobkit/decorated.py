@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from jobkit import definition, parameters, settings, text, trial
+from jobkit import alerting, definition, parameters, settings, text, trial
 from jobkit.capture import Captured, Refusal, capture
 from jobkit.errors import BadInput, NotFound
 from jobkit.handles import Backfill, Job, Run
@@ -102,8 +102,8 @@ class Definition(Generic[P, R]):
                 raise BadInput(f"{keyword}= is what the function says itself.", "Leave it out.")
         definition.check_keywords(self._given)
         # From long ago: a notebook may be run again when its only slot has passed.
-        definition.schedule_columns(self._timing(), settings.load(), LONG_AGO)
-        self._columns()
+        timing = definition.schedule_columns(self._timing(), settings.load(), LONG_AGO)
+        alerting.check(self._columns().get("alerts"), timing["schedule_type"])
 
     def _columns(self) -> dict[str, Any]:
         return definition.other_columns(self._given | self._typed_params())

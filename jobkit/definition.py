@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from jobkit import execution, parameters, placeholders
+from jobkit import alerting, execution, parameters, placeholders
 from jobkit.errors import BadInput
 from jobkit.schedule import MISFIRE_POLICIES, Schedule
 from jobkit.settings import Settings
@@ -36,6 +36,7 @@ KEYWORDS = (
     "on_worker_lost",
     "signature",
     "defined_in",
+    "alerts",
     *execution.KEYWORDS,
 )
 LONGEST_SECONDS = 10 * 366 * 86400
@@ -190,6 +191,7 @@ def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "signature": ("signature", parameters.column),
         "defined_in": ("defined_in", str),
+        "alerts": ("alerts", alerting.rules_column),
     }
     columns = {
         column: read(given[keyword])

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jobkit.analytics.log import Log
     from jobkit.analytics.shelf import Shelf
     from jobkit.analytics.window import Given
+    from jobkit.doctor import Examination
     from jobkit.metrics import Meter
     from jobkit.verify import Finding
 
@@ -468,6 +469,15 @@ class Kit:
         )
         with self.database.read(takes_long=True) as connection:
             return verify.audit(connection, verify.narrowed(connection, scope))
+
+    def doctor(self) -> Examination:
+        """Look for what is wrong with this installation, as this machine sees it; changes nothing.
+
+        Takes some seconds at most, whatever hangs: what gives no answer is a finding.
+        """
+        from jobkit import doctor
+
+        return doctor.examine(self.settings, self.database)
 
     # The archive
 

@@ -15,8 +15,10 @@ from jobkit import artifacts
 from jobkit.archive.child import Child
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
+from jobkit.evaluation import look_at_installation, look_at_jobs
+from jobkit.notify import Pinger, Postman
 from jobkit.settings import Settings
-from jobkit.store import agenda, claims, dispatch, duties, history, workers
+from jobkit.store import agenda, alerts, claims, dispatch, duties, history, notices, workers
 from jobkit.store.dispatch import Dispatched
 from jobkit.wakeups import Alarm, Watch, notify
 
@@ -41,6 +43,10 @@ class Duty:
     every: timedelta | None
     """None: at each look of a scheduler."""
     work: Callable[[Connection, datetime, Settings], Done]
+    setting: str | None = None
+    """The setting that says how often, where one does."""
+    needs: str | None = None
+    """The setting without which a scheduler leaves it to the others."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Done:
     """What is to be deleted outside of the database, once this is durable."""
     archives: bool = False
     """Whether a pass of the archiver is to begin."""
+    pings: bool = False
+    """Whether the outside is to hear that a scheduler is there."""
 
 
 def _mark_offline(connection: Connection, now: datetime, settings: Settings) -> Done:
@@ -65,7 +73,9 @@ def _clean_up(connection: Connection, now: datetime, settings: Settings) -> Done
     if days == 0:
         return Done()
     keep = timedelta(days=days)
+    alerts.forget(connection, now - keep)
     workers.forget(connection, now, keep=keep)
+    notices.clean_up(connection, now, keep=keep)
     # Where runs are archived, the archiver takes them away; what they left outside goes here.
     clean = history.clean_up if settings.archive_url is None else history.clean_up_artifacts
     cleaned = clean(connection, now, keep=keep)
@@ -91,6 +101,20 @@ def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done()  # that it was taken says that a scheduler is there
 
 
+def _ping(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done(pings=True)  # outside of this transaction
+
+
+def _look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> Done:
+    look_at_jobs(connection, now, settings)
+    return Done()
+
+
+def _look_at_installation(connection: Connection, now: datetime, settings: Settings) -> Done:
+    look_at_installation(connection, now, settings)
+    return Done()
+
+
 DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
@@ -98,6 +122,9 @@ DUTIES = {
     "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),
     "archive": Duty(timedelta(hours=6), _archive),
+    "ping the outside": Duty(None, _ping, setting="ping_interval", needs="ping_url"),
+    "look at jobs": Duty(timedelta(seconds=10), _look_at_jobs),
+    "look at the installation": Duty(timedelta(seconds=30), _look_at_installation),
 }
 
 
@@ -131,7 +158,11 @@ def housekeep(
 ) -> Done:
     """Do one duty if it is due and nobody else has taken it; say what was done."""
     duty = DUTIES[name]
+    if duty.needs is not None and getattr(settings, duty.needs) is None:
+        return Done()
     every = duty.every or settings.scheduler_poll_interval / 2
+    if duty.setting is not None:
+        every = getattr(settings, duty.setting)
     if not duties.take(connection, name, now, every=every, by=by):
         return Done()
     done = duty.work(connection, now, settings)
@@ -150,14 +181,22 @@ class Scheduler:
         self.stop = Alarm()
         self._knows_duties = False
         self._archiver = Child(database.url.render_as_string(hide_password=False), settings)
+        self._postman = Postman(database, settings)
+        self._pinger = Pinger(settings.ping_url, self.name)
 
     def run(self) -> None:
         """Tick until `stop` is set; a database that is away is asked again."""
         watch = Watch(self.database)
+        self._postman.start()
+        self._pinger.ping("start")
         try:
             while not self.stop.is_set():
                 self._sleep(watch, self.step())
+        except Exception:
+            self._pinger.ping("fail", wait=True)
+            raise
         finally:
+            self._postman.stop()
             self._archiver.stop()
             watch.close()
             self.stop.close()
@@ -214,6 +253,8 @@ class Scheduler:
             unfinished |= done.again
             if done.archives:
                 self._archiver.start()
+            if done.pings:
+                self._pinger.ping()
             if done.cleaned.run_ids or done.cleaned.urls:
                 artifacts.sweep(self._store(), done.cleaned.run_ids, done.cleaned.urls)
         return unfinished

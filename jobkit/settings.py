@@ -21,9 +21,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from jobkit import quiet
 from jobkit.errors import BadInput
+from jobkit.quiet import QuietHours
 from jobkit.roles import ROLES
-from jobkit.text import parse_duration
+from jobkit.text import parse_duration, parse_size
 
 TOML_FILE = "jobkit.toml"
 
@@ -228,6 +230,62 @@ class Settings(BaseSettings):
         ge=0,
         le=100_000,
     )
+    alert_no_worker: Duration = _setting(
+        "JOBKIT_ALERT_NO_WORKER",
+        timedelta(minutes=5),
+        "An alert fires when no worker has been online for so long; 0: never.",
+        ge=timedelta(0),
+    )
+    alert_no_scheduler: Duration = _setting(
+        "JOBKIT_ALERT_NO_SCHEDULER",
+        timedelta(minutes=5),
+        "An alert fires when workers have seen no scheduler for so long; 0: never.",
+        ge=timedelta(0),
+    )
+    alert_pending: Duration = _setting(
+        "JOBKIT_ALERT_PENDING",
+        timedelta(minutes=30),
+        "An alert fires when a run has been due, and not been started, for so long; 0: never.",
+        ge=timedelta(0),
+    )
+    alert_failed_rate: float = _setting(
+        "JOBKIT_ALERT_FAILED_RATE",
+        0.1,
+        "An alert fires when a larger share of the runs of the last hour failed; 1: never.",
+        ge=0,
+        le=1,
+    )
+    alert_failed_least: int = _setting(
+        "JOBKIT_ALERT_FAILED_LEAST",
+        20,
+        "With fewer runs in an hour, the share that failed says nothing.",
+        ge=1,
+    )
+    alert_disk_used: float = _setting(
+        "JOBKIT_ALERT_DISK_USED",
+        0.9,
+        "An alert fires when so much of the disk of a SQLite database, or of a folder of "
+        "artifacts, is used; 1: never.",
+        gt=0,
+        le=1,
+    )
+    alert_database_size: int | None = _setting(
+        "JOBKIT_ALERT_DATABASE_SIZE",
+        None,
+        "The size that the database may have, like 50GB; an alert fires at 90 % of it.",
+        gt=0,
+    )
+    alert_remind: Duration | None = _setting(
+        "JOBKIT_ALERT_REMIND",
+        None,
+        "How often people are told again of what fires and nobody acknowledged; once where unset.",
+        ge=timedelta(minutes=1),
+    )
+    alert_quiet_hours: str | None = _setting(
+        "JOBKIT_ALERT_QUIET_HOURS",
+        None,
+        "When messages wait that are not urgent, like `22:00-07:00` or `22:00-07:00 Europe/Paris`.",
+    )
     wakeups: bool = _setting(
         "JOBKIT_WAKEUPS",
         True,
@@ -236,7 +294,10 @@ class Settings(BaseSettings):
     host: str = _setting("JOBKIT_HOST", "127.0.0.1", "The address that the portal listens on.")
     port: int = _setting("JOBKIT_PORT", 8765, "The port of the portal.", ge=0, le=65535)
     token: str | None = _setting(
-        "JOBKIT_TOKEN", None, "The token that opens the portal; a fresh one at each start if unset."
+        "JOBKIT_TOKEN",
+        None,
+        "The token that opens the portal; a fresh one at each start if unset.",
+        repr=False,
     )
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = _setting(
         "JOBKIT_TRUSTED_HOSTS",
@@ -248,6 +309,54 @@ class Settings(BaseSettings):
         None,
         "The address of the TLS proxy before the portal, whose `X-Forwarded-*` headers alone are "
         "believed.",
+    )
+    portal_url: str | None = _setting(
+        "JOBKIT_PORTAL_URL",
+        None,
+        "The portal as people reach it, like https://jobs.example.com: notices lead there.",
+    )
+    notify_urls: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_NOTIFY_URLS",
+        (),
+        "Where a scheduler sends notices: Apprise URLs or `webhook+https://...`, separated by "
+        "spaces, each with a name if you like (`ops=mailtos://...`); only the names are shown.",
+        repr=False,
+    )
+    notify_tries: int = _setting(
+        "JOBKIT_NOTIFY_TRIES",
+        10,
+        "Tries before a notice is given up, 30 s apart at first, at most an hour.",
+        ge=1,
+        le=100,
+    )
+    webhook_secret: str | None = _setting(
+        "JOBKIT_WEBHOOK_SECRET",
+        None,
+        "What webhooks are signed with: `whsec_` and Base64, or any text.",
+        repr=False,
+    )
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_WEBHOOK_HOSTS",
+        (),
+        "Hosts that webhooks may be sent to, as names or patterns, separated by commas.",
+    )
+    webhook_private_hosts: Annotated[tuple[str, ...], NoDecode] = _setting(
+        "JOBKIT_WEBHOOK_PRIVATE_HOSTS",
+        (),
+        "Hosts in private networks that webhooks may be sent to, also without TLS.",
+    )
+    ping_url: str | None = _setting(
+        "JOBKIT_PING_URL",
+        None,
+        "A check of Healthchecks, or what speaks like it, that schedulers ping: it tells people "
+        "when none of them is there any more.",
+        repr=False,
+    )
+    ping_interval: Duration = _setting(
+        "JOBKIT_PING_INTERVAL",
+        timedelta(seconds=60),
+        "How often one of the schedulers pings that URL.",
+        ge=timedelta(seconds=1),
     )
     oidc_issuer: str | None = _setting(
         "JOBKIT_OIDC_ISSUER",
@@ -317,6 +426,8 @@ class Settings(BaseSettings):
         "interpreters",
         "env_allow",
         "preload",
+        "webhook_hosts",
+        "webhook_private_hosts",
         "oidc_groups",
         mode="before",
     )
@@ -325,6 +436,11 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())
+
+    @field_validator("notify_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        return tuple(value.split()) if isinstance(value, str) else value  # URLs hold commas
 
     @field_validator("queues")
     @classmethod
@@ -342,6 +458,21 @@ class Settings(BaseSettings):
             return str(ipaddress.ip_address(value))
         except ValueError:
             raise ValueError(f"{value!r} is no address; write one like 127.0.0.1") from None
+
+    @field_validator("alert_database_size", mode="before")
+    @classmethod
+    def _bytes(cls, value: object) -> object:
+        try:
+            return parse_size(value) if isinstance(value, str) else value
+        except BadInput as error:
+            raise ValueError(str(error).rstrip(".")) from None
+
+    @field_validator("alert_quiet_hours")
+    @classmethod
+    def _times_of_day(cls, value: str | None) -> str | None:
+        if value is not None:
+            quiet.parse(value, "UTC")
+        return value
 
     @field_validator("oidc_issuer")
     @classmethod
@@ -406,6 +537,13 @@ class Settings(BaseSettings):
         if self.lease_seconds is not None:
             return self.lease_seconds
         return max(timedelta(seconds=60), 4 * self.worker_heartbeat_interval)
+
+    @property
+    def quiet_hours(self) -> QuietHours | None:
+        """When messages wait that are not urgent."""
+        if self.alert_quiet_hours is None:
+            return None
+        return quiet.parse(self.alert_quiet_hours, self.timezone)
 
     @property
     def patience(self) -> timedelta:
@@ -479,10 +617,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     faults = []
     for fault in error.errors():
-        name = str(fault["loc"][0]) if fault["loc"] else ""
-        name = setting_names().get(name, name)
+        field = str(fault["loc"][0]) if fault["loc"] else ""
+        name = setting_names().get(field, field)
         said = fault["msg"].removeprefix("Value error, ")
         given = fault["input"]
+        info = Settings.model_fields.get(field)
+        if info is not None and not info.repr:
+            given = "***"
         shown = f"{given.total_seconds():g}" if isinstance(given, timedelta) else given
         faults.append(f"{name}={shown!r}: {said}" if name else said)
     return "; ".join(faults) + "."

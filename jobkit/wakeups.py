@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from jobkit.db import Database, Prepared
+from jobkit.db import Database, Prepared, touch
 
 log = logging.getLogger("jobkit.wakeups")
 
@@ -151,6 +151,24 @@ class Watch:
                 self._database.name,
             )
         return is_heard
+
+
+def probe(database: Database, seconds: float = PING_SECONDS) -> float | None:
+    """Commit something that changes nothing; return after how many seconds it was heard.
+
+    None when it was not heard within so many seconds. Any commit meanwhile counts as well.
+    """
+    source: Commits | Channel = Commits(database) if database.is_sqlite else Channel(database)
+    stop = Alarm()
+    try:
+        began = database.clock.elapsed()
+        with database.write() as connection:
+            touch(connection)
+            notify(connection)
+        return database.clock.elapsed() - began if source.wait(stop, seconds) else None
+    finally:
+        stop.close()
+        source.close()
 
 
 class Channel:

@@ -16,13 +16,14 @@ from jobkit.cli import (
     coverage,
     database,
     jobs,
+    programs,
     runs,
-    services,
+    service,
     sql,
     testing,
 )
 from jobkit.cli import options as o
-from jobkit.cli.show import findings_table, out, print_json
+from jobkit.cli.show import examination_table, findings_table, out, print_json
 from jobkit.errors import BadInput
 
 app = typer.Typer(
@@ -36,12 +37,13 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")
+app.add_typer(service.app, name="service")
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    services.up,
-    services.scheduler,
-    services.worker,
-    services.portal,
+    programs.up,
+    programs.scheduler,
+    programs.worker,
+    programs.portal,
     runs.run,
     runs.runs,
     runs.show,
@@ -167,4 +169,19 @@ def verify(
     else:
         findings_table(findings)
     if any(finding.broken for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: o.AsJson = False) -> None:
+    """Look for what is wrong with this installation, and say what to do; exit 1 if anything is."""
+    from jobkit import doctor as doctors
+    from jobkit import settings
+
+    found = doctors.examine(settings.load(db_url=o.chosen.url))
+    if as_json:
+        print_json(found)
+    else:
+        examination_table(found)
+    if not found.is_well:
         raise typer.Exit(1)

@@ -15,6 +15,7 @@ from rich.table import Table
 from jobkit import text
 
 if TYPE_CHECKING:
+    from jobkit.doctor import Examination
     from jobkit.handles import Artifact, Job, Run
     from jobkit.verify import Finding
 
@@ -133,6 +134,17 @@ def findings_table(findings: Iterable[Finding]) -> None:
             out.print(f"[bold red]law {item.law}[/]: {escape(breach)}")
         if item.broken > len(item.breaches):
             out.print(f"law {item.law}: and {item.broken - len(item.breaches)} more")
+
+
+def examination_table(examination: Examination) -> None:
+    """Print what a doctor found, and below each thing that is wrong what to do."""
+    styles = {"problem": "bold red", "warning": "yellow", "ok": "green"}
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    for item in examination:
+        words = escape(item.words) + (f"\n[dim]→ {escape(item.advice)}[/]" if item.advice else "")
+        grid.add_row(f"[{styles[item.grade]}]{item.grade}[/]", item.check, words)
+    out.print(grid)
+    out.print(f"{escape(examination.name)}: {examination.summary}")
 
 
 def runs_table(runs: Iterable[Run], now: datetime) -> None:

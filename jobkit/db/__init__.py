@@ -16,6 +16,15 @@ from jobkit.db.prepared import Prepared
 from jobkit.db.pulse import Pulse
 from jobkit.db.sizes import stored_bytes
 from jobkit.db.sqlite import refuse_shared_folder
+from jobkit.db.vitals import (
+    dead_rows,
+    ids_left,
+    is_pooled,
+    log_bytes,
+    oldest_transactions,
+    server,
+    touch,
+)
 
 __all__ = [
     "BigId",
@@ -28,14 +37,21 @@ __all__ = [
     "Utc",
     "continue_ids",
     "copy_rows",
+    "dead_rows",
     "drop_month",
     "ensure_partitions",
     "horizon",
+    "ids_left",
     "insert_new",
     "insert_once",
+    "is_pooled",
     "lock_manifest",
     "lock_schema",
+    "log_bytes",
+    "oldest_transactions",
     "refuse_shared_folder",
+    "server",
     "stored_bytes",
+    "touch",
     "without_indexes",
 ]

@@ -55,7 +55,7 @@ class Database:
         self.pulse = Pulse(self.engine)
         self._watchdog = Watchdog()
         self.engine.update_execution_options(jobkit_wakeups=wakeups)
-        self.clock: Clock = SystemClock() if self.is_sqlite else ServerClock(self._server_now)
+        self.clock: Clock = SystemClock() if self.is_sqlite else ServerClock(self.server_now)
 
     def write(
         self, *, takes_long: bool = False, lazily: bool = False
@@ -122,7 +122,8 @@ class Database:
         _, named = self.engine.dialect.create_connect_args(self.url)
         return dict(named)
 
-    def _server_now(self) -> datetime:
+    def server_now(self) -> datetime:
+        """Ask a PostgreSQL server for its present instant."""
         with self.read() as connection:
             naive = connection.execute(sa.text("SELECT clock_timestamp() AT TIME ZONE 'UTC'"))
             moment: datetime = naive.scalar_one()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import definition, parameters, portraits
+from jobkit import alerting, definition, parameters, portraits
 from jobkit.cards import Card
 from jobkit.errors import BadInput, CannotStart, Conflict, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
@@ -177,6 +177,7 @@ class Jobs(Collection):
             **definition.other_columns(given),
         }
         values |= _checked_params(values)
+        alerting.check(values.get("alerts"), values["schedule_type"])
         with self._kit.database.write() as connection:
             row = definitions.insert(
                 connection, values, now, author.of(self._kit.user, self._kit.source)
@@ -211,7 +212,9 @@ class Jobs(Collection):
                 values |= definition.schedule_columns(given, self._kit.settings, now, current=job)
             if not values:
                 raise BadInput(f"Nothing to change in {name!r}.", "Give what is to be different.")
-            values |= _checked_params({**job._asdict(), **values})
+            wanted = {**job._asdict(), **values}
+            values |= _checked_params(wanted)
+            alerting.check(wanted["alerts"], wanted["schedule_type"])
             return self.picture(self._change(connection, job, values, "edited"))
 
     def deploy(self, name: str, target: str, **given: Any) -> Deployment:
@@ -228,6 +231,7 @@ class Jobs(Collection):
             target = self._checked_target(target, given)
             columns = deployment.wanted(target, given, settings, now, job)
             columns |= _checked_params({**columns, "name": name})
+            alerting.check(columns["alerts"], columns["schedule_type"])
             values = deployment.changes(columns, job)
             if not values:
                 return Deployment("unchanged", self.picture(job), "")

@@ -16,6 +16,7 @@ from jobkit.db import Prepared
 from jobkit.errors import Conflict, NotFound
 from jobkit.models import jobs, versions
 from jobkit.schedule import Schedule
+from jobkit.store import clocks
 
 SCHEDULE = (
     "schedule_type",
@@ -114,6 +115,8 @@ def insert(
         raise Conflict(f"A job named {name!r} exists.", "Choose another name, or edit that job.")
     row = connection.execute(jobs.insert().values(values).returning(jobs)).one()
     _record(connection, row, "created", now, author, before=None)
+    if row.alerts:
+        clocks.wind(connection, row, now, has_new_slots=False)
     return row
 
 
@@ -137,6 +140,9 @@ def change(
             f"The job {job.name!r} was changed by somebody else.", "Look, and try again."
         )
     _record(connection, changed, what, now, author, before=definition(job))
+    if job.alerts or changed.alerts:
+        moved = any(getattr(job, name) != getattr(changed, name) for name in SCHEDULE)
+        clocks.wind(connection, changed, now, has_new_slots=moved)
     return changed
 
 

@@ -166,10 +166,11 @@ def warm_if_ours(
 def uv_run(needs: Needs, python: Path) -> list[str]:
     """Return `uv run`, with this interpreter where the script takes it; CannotStart without uv."""
     chosen = ["--python", str(python)] if needs.accepts(python) else []
-    return [*_uv(), "run", "--no-project", *chosen]
+    return [*find_uv(), "run", "--no-project", *chosen]
 
 
-def _uv() -> list[str]:
+def find_uv() -> list[str]:
+    """Return the command that starts uv; CannotStart where there is none."""
     if found := shutil.which("uv"):
         return [str(Path(found).absolute())]
     if importlib.util.find_spec("uv"):

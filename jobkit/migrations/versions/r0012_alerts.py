@@ -20,6 +20,9 @@ TYPES = {
 REAL = {"sqlite": "FLOAT", "postgresql": "DOUBLE PRECISION"}
 STATEMENTS = (
     "ALTER TABLE scheduled_jobs ADD COLUMN alerts TEXT",
+    # All that a look asks of jobs that are watched: their rows may hold long sources.
+    """CREATE INDEX ix_job_alerts ON scheduled_jobs (id, alerts)
+        WHERE alerts IS NOT NULL AND is_active AND deleted_at IS NULL""",
     """CREATE TABLE alerts (
         id {id},
         key TEXT NOT NULL,

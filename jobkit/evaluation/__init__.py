@@ -1,0 +1,6 @@
+"""Evaluation: alerts are looked after by schedulers, and what they tell is posted, each once."""
+
+from jobkit.evaluation.installation import look_at_installation, look_for_scheduler
+from jobkit.evaluation.jobs import look_at_jobs
+
+__all__ = ["look_at_installation", "look_at_jobs", "look_for_scheduler"]
