@@ -76,13 +76,20 @@ class Token:
 
 @dataclass(frozen=True)
 class Deed:
-    """What somebody did in the portal, or tried to."""
+    """What somebody did, or tried to: a row of the audit."""
 
+    id: int
     at: datetime
     who: str
     what: str
     about: str
+    face: str
+    """The command line, Python, a notebook, the portal or its API."""
     address: str
+    """Of the browser or the script that asked; empty where jobkit itself was called."""
+    number: int | None
+    """Its place in the chain; None until it is sealed, which takes half a minute."""
+    sha256: str | None
 
 
 Kind = TypeVar("Kind", User, Session, Token, Deed)

@@ -340,7 +340,7 @@ def failed(
 
 def _failure(run: Run, decided: Sequence[Run], *, is_over: bool) -> Finding:
     count = streak(decided) or 1
-    row = f", {count} in a row" if count > 1 else ""
+    row = f", {_counted(count)} in a row" if count > 1 else ""
     over = "; it has succeeded since" if is_over else ""
     why = f": {_line(run.why)}" if run.why else ""
     word = "timed out" if run.status == "TIMEOUT" else "failed"
@@ -357,9 +357,12 @@ def failures(
         return None
     newest = decided[0]
     why = f": {_line(newest.why)}" if newest.why else ""
-    more = " or more" if count == len(decided) > least else ""
-    said = f"failed {count}{more} times in a row, last in run {newest.id}{why}"
+    said = f"failed {_counted(count)} times in a row, last in run {newest.id}{why}"
     return Finding("failures", said, float(count), newest.id, newest.completed_at)
+
+
+def _counted(count: int) -> str:
+    return f"{count} or more" if count >= MOST_FAILURES else str(count)
 
 
 def streak(decided: Sequence[Run]) -> int:

@@ -26,9 +26,10 @@ from jobkit.errors import BackupFailed, BadInput, Conflict
 from jobkit.health import POLLS
 from jobkit.settings import Settings
 from jobkit.states import worker_name
-from jobkit.store import duties, history, snapshots, workers
+from jobkit.store import audit, claims, duties, history, snapshots, workers
 
 NAMED = 3
+DEED = "restored a backup"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,12 @@ def back_up(settings: Settings, file: str | Path, *, force: bool = False) -> Bac
 
 
 def restore(
-    settings: Settings, file: str | Path, *, force: bool = False, clock: Clock | None = None
+    settings: Settings,
+    file: str | Path,
+    *,
+    force: bool = False,
+    by: str = "somebody",
+    clock: Clock | None = None,
 ) -> Restored:
     """Let the SQLite database hold what a backup holds; what it held is kept in a file beside it.
 
@@ -92,9 +98,11 @@ def restore(
     3. Keep what the database holds now.
     4. Put the backup in its place, in one transaction.
 
-    Ids that were given out since the backup are not given again: files of runs bear them. `force`
-    goes on where step 2 refuses: what runs then is fenced off and starts anew. Conflict or BadInput
-    say what is in the way; nothing is changed then.
+    Ids that were given out since the backup are not given again: files of runs bear them. Runs that
+    were in progress are LOST attempts, and begin again: whoever held them then may do so still, and
+    its further output would not belong to what is there. `force` goes on where step 2 refuses.
+    `by`: who is written into its audit. Conflict or BadInput say what is in the way; nothing is
+    changed then.
     """
     target = _file(settings, f"pg_restore --clean --if-exists --dbname {{url}} {_quoted(file)}")
     backup = Path(file).expanduser().absolute()
@@ -104,12 +112,19 @@ def restore(
     _check_free(former, standing, force=force)
     with _half(target) as half:
         copies.take(backup, half)
+        kept = _keep(former, now)
         with copies.opened(half) as connection:
-            counted = _runs(connection)
             copies.give_no_id_again(connection, former.ids_given)
             if sa.inspect(connection).has_table("job_history"):
                 snapshots.rename(connection, secrets.token_hex(16))
-        kept = _keep(former, now)
+            if standing.is_current or standing.is_ahead:
+                claims.take_back_all(connection, now)
+                if former.users:
+                    # Who executes one of them now knows it by the number that it would get again.
+                    claims.hold_back(connection, now + settings.lease)
+                about = f"{backup}; what it held before: {kept or 'nothing'}"
+                audit.note(connection, now, who=by, what=DEED, about=about, face="command line")
+            counted = _runs(connection)
         copies.put_back(half, target)
     return Restored(
         str(target),

@@ -13,7 +13,13 @@ from jobkit import alerting, execution, parameters, placeholders
 from jobkit.errors import BadInput
 from jobkit.schedule import MISFIRE_POLICIES, Schedule
 from jobkit.settings import Settings
-from jobkit.states import LOST_POLICIES, OVERLAP_POLICIES
+from jobkit.states import (
+    EXTERNAL_DEADLINE,
+    EXTERNAL_QUEUE,
+    EXTERNAL_TIMEOUT,
+    LOST_POLICIES,
+    OVERLAP_POLICIES,
+)
 from jobkit.text import iso, parse_duration, parse_instant
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -39,6 +45,15 @@ KEYWORDS = (
     "alerts",
     *execution.KEYWORDS,
 )
+OF_EXECUTION = tuple(
+    word
+    for word in (
+        *("queue", "retries", "retry_delay", "overlap", "on_worker_lost"),
+        *execution.KEYWORDS,
+    )
+    if word != "kind"
+)
+"""What a job that runs elsewhere cannot be told: nothing here executes it."""
 LONGEST_SECONDS = 10 * 366 * 86400
 
 
@@ -199,6 +214,26 @@ def other_columns(given: Mapping[str, Any]) -> dict[str, Any]:
         if given.get(keyword) is not None
     }
     return columns | _timeout_columns(given.get("timeout")) | execution.columns(given)
+
+
+def external_columns(given: Mapping[str, Any], arguments: Sequence[str] | None) -> dict[str, Any]:
+    """Check what is given for a job that runs elsewhere; return what it is besides."""
+    told = [word for word in OF_EXECUTION if given.get(word) is not None]
+    if told or arguments:
+        raise BadInput(
+            f"A job that runs elsewhere cannot be given {', '.join(told) or 'arguments'}.",
+            "Leave it out: nothing here executes the job; it reports itself by jobkit ping.",
+        )
+    if given.get("timeout") == "auto":
+        raise BadInput("timeout='auto' is for jobs that run here.", "Write it like 2h.")
+    return {
+        "queue": EXTERNAL_QUEUE,
+        "overlap_policy": "allow",
+        "max_retries": 0,
+        "on_worker_lost": "fail",
+        "start_deadline_seconds": EXTERNAL_DEADLINE,
+        "timeout_seconds": EXTERNAL_TIMEOUT,
+    }
 
 
 def _timeout_columns(value: timedelta | str | float | None) -> dict[str, Any]:

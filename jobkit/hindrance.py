@@ -64,6 +64,8 @@ class Scene:
     ends_at: datetime | None = None
     """When the first of the runs that hold the queue's slots is expected to end."""
     zone: str = "UTC"
+    is_external: bool = False
+    """Whether it happens elsewhere and is to report itself."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def hindrance(scene: Scene) -> Hindrance:
     if scene.start_until is not None and scene.start_until < scene.now and not scene.attempt:
         at = _clock(scene.start_until, scene)
         return Hindrance(f"its start deadline passed at {at}: a scheduler will mark it MISSED")
+    if scene.is_external:
+        return Hindrance(_unheard(scene))
     if scene.before is not None:
         return Hindrance(_turn(scene.before, scene))
     serving = [server for server in scene.servers if scene.queue in server.queues]
@@ -105,6 +109,12 @@ def _not_yet(scene: Scene) -> str:
         return f"it is not due before {until}"
     said = f" (attempt {scene.attempt}: {scene.error})" if scene.error else ""
     return f"waits for its retry at {until}{said}"
+
+
+def _unheard(scene: Scene) -> str:
+    if scene.start_until is None:
+        return "waits for a ping of where it runs"
+    return f"waits for a ping of where it runs, until {_clock(scene.start_until, scene)}"
 
 
 def _turn(other: Other, scene: Scene) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from jobkit import artifacts, definition, migrations, portraits, settings, text
@@ -20,7 +20,20 @@ from jobkit.errors import BadInput, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Artifact, Attempt, Backfill, Job, Output, Run, Stats, Version
 from jobkit.health import Health
-from jobkit.listings import Board, Jobs, Runs, Searching, Tokens, Traces, Users, Workers, author
+from jobkit.listings import (
+    Alerts,
+    Audit,
+    Board,
+    Jobs,
+    Notices,
+    Runs,
+    Searching,
+    Tokens,
+    Traces,
+    Users,
+    Workers,
+    author,
+)
 from jobkit.listings.jobs import upcoming
 from jobkit.listings.overview import numbers
 from jobkit.lookout import Awaiting
@@ -86,6 +99,9 @@ class Kit:
         self.url = database.name
         self._usual_cells: dict[tuple[int, bool], dict[str, float]] = {}
         self.source = source
+        self.address = ""
+        self.has_noted = False
+        """Whether the audit has anything that this Kit did."""
         self._author: str | None = None
         self._origin: Kit | None = None
 
@@ -94,12 +110,19 @@ class Kit:
         """Who is recorded with what this Kit does: the person at this machine, or somebody else."""
         return self._author or author.user()
 
-    def acting_as(self, name: str, *, source: str | None = None) -> Kit:
+    @property
+    def who(self) -> str:
+        """Who the audit names: the user that it acts as, or else the person and the machine."""
+        return self._author or author.here()
+
+    def acting_as(self, name: str, *, source: str | None = None, address: str = "") -> Kit:
         """Return a Kit on the same database that records somebody else with what it does.
 
-        It shares the connections of this one, which is to be closed. Any thread may have its own.
+        `source`: the face by which they came; `address`: from where. It shares the connections of
+        this one, which is to be closed. Any thread may have its own.
         """
         other = Kit(self.database, self.settings, source=source or self.source)
+        other.address = address
         other._author = name
         other._usual_cells = self._usual_cells
         other._origin = self._origin or self
@@ -151,7 +174,7 @@ class Kit:
         )
 
     def meter(self) -> Meter:
-        """Return what Prometheus scrapes; its counters begin now, at zero."""
+        """Return what Prometheus scrapes of this database."""
         from jobkit.metrics import Meter
 
         return Meter(self)
@@ -179,6 +202,7 @@ class Kit:
         `every`, `hourly`, `daily`, `weekly`, `monthly`, `at`; none for a job that runs on demand.
         Also `tz`, `starts_at`, `ends_at`, `params`, `queue`, `priority`, `timeout`, `retries`,
         `retry_delay`, `misfire`, `misfire_window`, `overlap`, `start_deadline`, `on_worker_lost`.
+        `alerts`: what it is watched for, like `"late=15m failed"`, see docs/alerts.md.
         `timeout="auto"`: by what its attempts usually take, see `Expectation.timeout`.
         How it is executed: `kind` (by the target's suffix if not given), `source` (its text, which
         the job then carries; `target` only names it), `python` (an interpreter or the folder of a
@@ -261,6 +285,24 @@ class Kit:
     ) -> Filled:
         """Make a run for each of these slots, by the job's id, that has none on its way or done."""
         return self.jobs.fill(holes, limit=limit, dry_run=dry_run)
+
+    def ping(
+        self,
+        name: str,
+        signal: str = "success",
+        *,
+        exit_code: int | None = None,
+        message: str = "",
+        run_id: int | None = None,
+    ) -> Run:
+        """Report how a job of the kind `external` goes, which runs elsewhere; returns its run.
+
+        `signal`: `start`, `success` or `fail`. A start begins the run of the newest slot that
+        waits, an end ends the run that was begun last, or the waiting one; where none is open, a
+        new run is made. `run_id`: which run it is, where several are; Conflict when it has ended.
+        `message`: kept as its output, the last 50,000 characters.
+        """
+        return self.jobs.ping(name, signal, exit_code=exit_code, message=message, run_id=run_id)
 
     def expectation(self, job: str, params: Mapping[str, Any] | None = None) -> Expectation:
         """Return how long a job usually takes, from its last 200 successes.
@@ -351,6 +393,16 @@ class Kit:
         return Searching(self)
 
     @property
+    def alerts(self) -> Alerts:
+        """What fires: acknowledge it, mute a job, see that messages arrive."""
+        return Alerts(self)
+
+    @property
+    def notices(self) -> Notices:
+        """What people were told: `kit.notices(job=..., state="given up")` lists some."""
+        return Notices(self)
+
+    @property
     def board(self) -> Board:
         """Jobs and runs at a glance, with as few rows as that takes."""
         return Board(self)
@@ -391,6 +443,14 @@ class Kit:
     def tokens(self) -> Tokens:
         """The tokens of scripts: `add`, `revoke`, `shown`."""
         return Tokens(self)
+
+    @property
+    def audit(self) -> Audit:
+        """Who did what, when and from where: `kit.audit(who="anna", since="7d")` lists it.
+
+        Also `kit.audit.export()` and `kit.audit.verify()`.
+        """
+        return Audit(self)
 
     # Workers and numbers
 
@@ -484,9 +544,7 @@ class Kit:
     @cached_property
     def archive(self) -> Archive:
         """The archive: `run()`, `verify()`, `restore(month)`, `months()`."""
-        if self._origin is not None:
-            return self._origin.archive
-        return Archive(self.database, self.settings, ROLLUPS)
+        return Archive(self.database, self.settings, ROLLUPS, partial(author.note, self))
 
     # What attempts leave
 

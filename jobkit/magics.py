@@ -33,7 +33,7 @@ _WORDS = (
     "on_worker_lost", "memory", "cwd", "isolation", "python", "cell_timeout",
 )  # fmt: skip
 _NUMBERS = ("priority", "retries", "nice", "keep")
-_MANY = {"tag": "tags", "secret": "secrets", "with": "dependencies"}
+_MANY = {"tag": "tags", "alert": "alerts", "secret": "secrets", "with": "dependencies"}
 
 
 class _Parser(argparse.ArgumentParser):

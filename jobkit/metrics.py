@@ -1,18 +1,15 @@
-"""Metrics for Prometheus: how things stand at a scrape, and what happened since the meter began.
+"""Metrics for Prometheus: how things stand at a scrape, and what happened to runs so far.
 
-A gauge is asked for at each scrape. Counters and histograms grow by the runs that were made or
-ended since the scrape before, found by an index: a scrape costs the same whatever the history. They
-begin at zero with their program, as counters do; the whole history is `kit.log()`'s.
+A gauge is asked for at each scrape. Counters and histograms are totals in the database, to which
+schedulers add: a scrape costs the same whatever the history, no restart and no clean-up lowers
+them, and every portal shows the same.
 """
 
 from __future__ import annotations
 
-import threading
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -22,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from jobkit.db import stored_bytes
 from jobkit.states import FINAL, TRIGGERS, WORKER_STATUSES
 from jobkit.store import board, duties, tallies
-from jobkit.store.tallies import Mark
+from jobkit.store.tallies import BUCKETS, SUM, Key
 
 if TYPE_CHECKING:
     from jobkit.handles import Queue
@@ -30,68 +27,13 @@ if TYPE_CHECKING:
 
 Values: TypeAlias = Mapping[tuple[str, ...], float]
 """By the values of the labels."""
+Buckets: TypeAlias = tuple[list[tuple[str, float]], float]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LAG = timedelta(seconds=5)
-"""Runs are counted so much later: a commit may become visible after one of a later instant."""
-MOST_READ = 20_000
-"""Rows of a scrape; what is left is counted by the next one."""
-BOUNDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-"""Seconds: the upper bounds of the buckets of each histogram."""
-
-
-@dataclass
-class Histogram:
-    """Durations by bucket."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
-    total: float = 0.0
-
-    def add(self, duration: timedelta) -> None:
-        """Count one; clocks that disagree by a moment count as nothing."""
-        seconds = max(duration.total_seconds(), 0.0)
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
-
-    @property
-    def buckets(self) -> list[tuple[str, float]]:
-        """Each upper bound, with how many were not longer."""
-        found, below = [], 0
-        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self.counts, strict=True):
-            below += count
-            found.append((bound, float(below)))
-        return found
-
-
-class Tally:
-    """What happened to runs, counted row by row."""
-
-    def __init__(self) -> None:
-        self.dispatched: Counter[tuple[str, ...]] = Counter()
-        self.finished: Counter[tuple[str, ...]] = Counter()
-        self.retries = self.rescues = 0
-        self.took: dict[str, Histogram] = {}
-        self.waited: dict[str, Histogram] = {}
-        self.late: dict[str, Histogram] = {}
-
-    def made(self, run: Any) -> None:
-        """Count a run that was made."""
-        self.dispatched[run.queue, run.trigger] += 1
-
-    def ended(self, run: Any) -> None:
-        """Count a run that ended: its last attempt, and how late its first one was."""
-        self.finished[run.queue, run.status] += 1
-        self.retries += run.retry_count
-        self.rescues += run.lost_count
-        if run.claimed_at is None:
-            return
-        _of(self.took, run.queue).add(run.at - run.claimed_at)
-        _of(self.waited, run.queue).add(run.claimed_at - run.available_at)
-        if run.trigger == "schedule" and run.attempt == 1:
-            _of(self.late, run.queue).add(run.claimed_at - run.scheduled_for)
-
-
-def _of(histograms: dict[str, Histogram], queue: str) -> Histogram:
-    return histograms.setdefault(queue, Histogram())
+HISTOGRAMS = {
+    "run_seconds": "Seconds of the last attempt, from its claim.",
+    "queue_wait_seconds": "Seconds from due to claimed.",
+    "lateness_seconds": "Seconds from the slot to its first claim.",
+}
 
 
 class Meter:
@@ -99,9 +41,6 @@ class Meter:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        self._lock = threading.Lock()
-        self._tally = Tally()
-        self._made = self._ended = Mark(kit.clock.now())
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -115,24 +54,10 @@ class Meter:
 
     def collect(self) -> Iterator[Metric]:
         """Ask the database how it stands, and yield the metrics."""
-        with self._lock:
-            self._count()
-            counted = list(_counters(self._tally))
-        yield from counted
-        yield from self._standing()
-
-    def _count(self) -> None:
-        """Count what happened up to a moment ago, the oldest first."""
-        until = self._kit.clock.now() - LAG
         with self._kit.database.read() as connection:
-            made = tallies.made(connection, self._made, until, MOST_READ)
-            ended = tallies.ended(connection, self._ended, until, MOST_READ)
-        for run in made:
-            self._tally.made(run)
-        for run in ended:
-            self._tally.ended(run)
-        self._made = Mark(made[-1].at, made[-1].id) if made else self._made
-        self._ended = Mark(ended[-1].at, ended[-1].id) if ended else self._ended
+            counted = tallies.totals(connection)
+        yield from _counters(counted)
+        yield from self._standing()
 
     def _standing(self) -> Iterator[Metric]:
         kit, now = self._kit, self._kit.clock.now()
@@ -178,21 +103,37 @@ def _of_queues(queues: Sequence[Queue], now: datetime) -> Iterator[Metric]:
     )
 
 
-def _counters(tally: Tally) -> Iterator[Metric]:
+def _counters(totals: Mapping[Key, float]) -> Iterator[Metric]:
     # Zeros of what has not happened yet: a rate needs a value before the first failure.
-    queues = {"default", *(queue for queue, _ in (*tally.dispatched, *tally.finished))}
-    dispatched: Values = {
-        (queue, it): tally.dispatched[queue, it] for queue in queues for it in TRIGGERS
-    }
-    finished: Values = {(queue, it): tally.finished[queue, it] for queue in queues for it in FINAL}
-    yield _counter("runs_dispatched", "Runs made.", ["queue", "trigger"], dispatched)
-    yield _counter("runs_finished", "Runs ended.", ["queue", "status"], finished)
-    yield _counter("retries", "Tries that failed of runs that ended.", [], {(): tally.retries})
+    queues = sorted({"default", *(queue for _, queue, _ in totals)})
+
+    def by(metric: str, labels: Sequence[str]) -> Values:
+        pairs = ((queue, label) for queue in queues for label in labels)
+        return {pair: totals.get((metric, *pair), 0.0) for pair in pairs}
+
+    def alone(metric: str) -> Values:
+        return {(queue,): totals.get((metric, queue, ""), 0.0) for queue in queues}
+
+    of_trigger, of_status = by("runs_dispatched", TRIGGERS), by("runs_finished", FINAL)
+    yield _counter("runs_dispatched", "Runs made.", ["queue", "trigger"], of_trigger)
+    yield _counter("runs_finished", "Runs ended.", ["queue", "status"], of_status)
+    words = "Tries that failed of runs that ended."
+    yield _counter("retries", words, ["queue"], alone("retries"))
     words = "Leases that ran out of runs that ended: their worker was lost."
-    yield _counter("lease_rescues", words, [], {(): tally.rescues})
-    yield _histogram("run_seconds", "Seconds of the last attempt, from its claim.", tally.took)
-    yield _histogram("queue_wait_seconds", "Seconds from due to claimed.", tally.waited)
-    yield _histogram("lateness_seconds", "Seconds from the slot to its first claim.", tally.late)
+    yield _counter("lease_rescues", words, ["queue"], alone("lease_rescues"))
+    for metric, words in HISTOGRAMS.items():
+        yield _histogram(
+            metric, words, {queue: _buckets(totals, metric, queue) for queue in queues}
+        )
+
+
+def _buckets(totals: Mapping[Key, float], metric: str, queue: str) -> Buckets:
+    """Return each upper bound with how many were not longer, and the sum of all."""
+    found, below = [], 0.0
+    for bound in BUCKETS:
+        below += totals.get((metric, queue, bound), 0.0)
+        found.append((bound, below))
+    return found, totals.get((metric, queue, SUM), 0.0)
 
 
 def _gauge(name: str, words: str, labels: Sequence[str], values: Values) -> Metric:
@@ -209,8 +150,9 @@ def _filled(made: GaugeMetricFamily | CounterMetricFamily, values: Values) -> Me
     return made
 
 
-def _histogram(name: str, words: str, values: Mapping[str, Histogram]) -> Metric:
+def _histogram(name: str, words: str, values: Mapping[str, Buckets]) -> Metric:
     made = HistogramMetricFamily(f"jobkit_{name}", words, labels=["queue"])
     for queue in sorted(values):
-        made.add_metric([queue], values[queue].buckets, values[queue].total)
+        buckets, total = values[queue]
+        made.add_metric([queue], buckets, total)
     return made

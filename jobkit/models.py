@@ -518,6 +518,28 @@ class AlertMark(Table, table=True):
     at: datetime = _instant(nullable=False)
 
 
+class MetricTotal(Table, table=True):
+    """How often something happened to runs since the first look, or how long it took; it grows."""
+
+    __tablename__ = "metric_totals"
+
+    metric: str = Field(primary_key=True)
+    queue: str = Field(primary_key=True)
+    label: str = Field(primary_key=True)
+    """A trigger, a status, the upper bound of a bucket, `sum` of durations, or nothing."""
+    value: float
+
+
+class MetricMark(Table, table=True):
+    """The last run that is counted, by an instant of it and its id."""
+
+    __tablename__ = "metric_marks"
+
+    name: str = Field(primary_key=True)
+    at: datetime = _instant(nullable=False)
+    run_id: int = _big(nullable=False)
+
+
 class PortalUser(Table, table=True):
     """Somebody who may sign in to the portal."""
 
@@ -581,7 +603,10 @@ class PortalGuess(Table, table=True):
 
 
 class PortalAudit(Table, table=True):
-    """What somebody did in the portal, or tried to; rows are only added."""
+    """What somebody did by any face of jobkit, or tried to; rows are only added.
+
+    The table has the name of the face that had it first.
+    """
 
     __tablename__ = "portal_audit"
 
@@ -591,6 +616,22 @@ class PortalAudit(Table, table=True):
     what: str
     about: str
     address: str
+    face: str = ""
+    """The command line, Python, a notebook, the portal or its API."""
+    number: int | None = _big()
+    """Its place in the chain, from 1 and without a gap; NULL until it is sealed."""
+    sha256: str | None = None
+    """Of the hash before it and of what the row says: see `jobkit.chain`."""
+
+
+class AuditHead(Table, table=True):
+    """The one row that says where the chain of the audit ends; who seals holds it."""
+
+    __tablename__ = "audit_head"
+
+    one: int = Field(primary_key=True)
+    number: int = _big(nullable=False)
+    sha256: str
 
 
 jobs = ScheduledJob.__table__  # type: ignore[attr-defined]
@@ -612,8 +653,11 @@ alerts = Alert.__table__  # type: ignore[attr-defined]
 alert_clocks = AlertClock.__table__  # type: ignore[attr-defined]
 alert_mutes = AlertMute.__table__  # type: ignore[attr-defined]
 alert_marks = AlertMark.__table__  # type: ignore[attr-defined]
+metric_totals = MetricTotal.__table__  # type: ignore[attr-defined]
+metric_marks = MetricMark.__table__  # type: ignore[attr-defined]
 users = PortalUser.__table__  # type: ignore[attr-defined]
 sessions = PortalSession.__table__  # type: ignore[attr-defined]
 tokens = PortalToken.__table__  # type: ignore[attr-defined]
 guesses = PortalGuess.__table__  # type: ignore[attr-defined]
 audit = PortalAudit.__table__  # type: ignore[attr-defined]
+audit_head = AuditHead.__table__  # type: ignore[attr-defined]

@@ -10,15 +10,28 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
-from jobkit import artifacts
+from jobkit import artifacts, logs
 from jobkit.archive.child import Child
+from jobkit.clock import stopwatch
 from jobkit.db import Database, ensure_partitions
 from jobkit.errors import DatabaseUnavailable
 from jobkit.evaluation import look_at_installation, look_at_jobs
 from jobkit.notify import Pinger, Postman
 from jobkit.settings import Settings
-from jobkit.store import agenda, alerts, claims, dispatch, duties, history, notices, workers
+from jobkit.store import (
+    agenda,
+    alerts,
+    audit,
+    claims,
+    dispatch,
+    duties,
+    history,
+    notices,
+    tallies,
+    workers,
+)
 from jobkit.store.dispatch import Dispatched
 from jobkit.wakeups import Alarm, Watch, notify
 
@@ -97,8 +110,16 @@ def _make_partitions(connection: Connection, now: datetime, settings: Settings) 
     return Done()
 
 
+def _seal_audit(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done(audit.seal(connection) >= audit.SEALED_AT_ONCE)
+
+
 def _beat(connection: Connection, now: datetime, settings: Settings) -> Done:
     return Done()  # that it was taken says that a scheduler is there
+
+
+def _count(connection: Connection, now: datetime, settings: Settings) -> Done:
+    return Done(tallies.count(connection, now))
 
 
 def _ping(connection: Connection, now: datetime, settings: Settings) -> Done:
@@ -106,18 +127,36 @@ def _ping(connection: Connection, now: datetime, settings: Settings) -> Done:
 
 
 def _look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> Done:
-    look_at_jobs(connection, now, settings)
-    return Done()
+    return Done(again=_guarded(look_at_jobs, connection, now, settings))
 
 
 def _look_at_installation(connection: Connection, now: datetime, settings: Settings) -> Done:
-    look_at_installation(connection, now, settings)
+    _guarded(look_at_installation, connection, now, settings)
     return Done()
+
+
+def _guarded(
+    look: Callable[[Connection, datetime, Settings], bool | None],
+    connection: Connection,
+    now: datetime,
+    settings: Settings,
+) -> bool:
+    """Look after alerts; what breaks there is undone and told, and stops no run from being made."""
+    try:
+        with connection.begin_nested():
+            return bool(look(connection, now, settings))
+    except (DatabaseUnavailable, DBAPIError):
+        raise
+    except Exception:
+        log.exception("alerts are not looked after")
+        return False
 
 
 DUTIES = {
     duties.HEARTBEAT: Duty(None, _beat),
+    "count runs for metrics": Duty(timedelta(seconds=5), _count),
     "mark workers offline": Duty(timedelta(seconds=30), _mark_offline),
+    "seal the audit": Duty(timedelta(seconds=30), _seal_audit),
     "clean up": Duty(timedelta(hours=1), _clean_up),
     "keep the last files": Duty(timedelta(minutes=5), _keep_last),
     "make partitions": Duty(timedelta(hours=12), _make_partitions),
@@ -174,9 +213,16 @@ def housekeep(
 class Scheduler:
     """The loop: tick, then sleep until the next slot, a wake-up or the poll interval."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        told: Callable[[Tick | None, float], object] = lambda _tick, _seconds: None,
+    ) -> None:
+        """`told` hears of each tick, None where the database was away, and its seconds."""
         self.database = database
         self.settings = settings
+        self._told = told
         self.name = f"scheduler-{uuid.uuid4().hex[:8]}"
         self.stop = Alarm()
         self._knows_duties = False
@@ -190,8 +236,9 @@ class Scheduler:
         self._postman.start()
         self._pinger.ping("start")
         try:
-            while not self.stop.is_set():
-                self._sleep(watch, self.step())
+            with logs.about(scheduler=self.name):
+                while not self.stop.is_set():
+                    self._sleep(watch, self.step())
         except Exception:
             self._pinger.ping("fail", wait=True)
             raise
@@ -204,14 +251,17 @@ class Scheduler:
     def step(self) -> float:
         """Do what is due; return the seconds until there may be more to do."""
         poll = self.settings.scheduler_poll_interval.total_seconds()
+        began_at = stopwatch()
         try:
             done = self._tick()
+            self._told(done, stopwatch() - began_at)
             unfinished = self._housekeep()
         except DatabaseUnavailable as error:
+            self._told(None, stopwatch() - began_at)
             log.warning("%s Trying again in %g s.", error, poll)
             return poll
         if done.dispatched:
-            log.info("made %d runs", len(done.dispatched))
+            log.debug("made %d runs", len(done.dispatched))
         if done.rescued:
             log.warning("took back %d runs whose lease ran out", done.rescued)
         if done.again or unfinished:
@@ -244,7 +294,8 @@ class Scheduler:
                 duties.declare(connection, tuple(DUTIES), now)
             self._knows_duties = True
         with self.database.read() as connection:
-            due = duties.due(connection, now)
+            # A scheduler of a newer program may have declared more.
+            due = [name for name in duties.due(connection, now) if name in DUTIES]
         self._archiver.look()
         unfinished = False
         for name in due:

@@ -8,7 +8,7 @@ import os
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -40,6 +40,10 @@ def _duration(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
+def _small(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _setting(name: str, default: Any, description: str, **limits: Any) -> Any:
     return Field(default, validation_alias=name, description=description, **limits)
 
@@ -58,6 +62,7 @@ class Settings(BaseSettings):
         "JOBKIT_DB_URL",
         "sqlite:///jobkit.db",
         "The database; `REFLEX_DB_URL` is read where it is unset.",
+        repr=False,
     )
     timezone: str = _setting(
         "JOBKIT_TIMEZONE", "UTC", "The time zone of jobs that name none, and of what people read."
@@ -286,10 +291,35 @@ class Settings(BaseSettings):
         None,
         "When messages wait that are not urgent, like `22:00-07:00` or `22:00-07:00 Europe/Paris`.",
     )
+    log_format: Annotated[Literal["text", "json"], BeforeValidator(_small)] = _setting(
+        "JOBKIT_LOG_FORMAT",
+        "text",
+        "How programs that stay write their log to stderr: `text`, or `json`, an object a line.",
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_small)] = (
+        _setting(
+            "JOBKIT_LOG_LEVEL",
+            "info",
+            "The least that they write: `debug` (each attempt), `info`, `warning` or `error`.",
+        )
+    )
     wakeups: bool = _setting(
         "JOBKIT_WAKEUPS",
         True,
         "Whether commits wake schedulers and workers; `off`: they poll only.",
+    )
+    metrics_host: str = _setting(
+        "JOBKIT_METRICS_HOST",
+        "127.0.0.1",
+        "The address of `JOBKIT_METRICS_PORT`; whoever reaches it may read.",
+    )
+    metrics_port: int | None = _setting(
+        "JOBKIT_METRICS_PORT",
+        None,
+        "The port on which a scheduler or a worker shows metrics of its own process; none where "
+        "unset, 0: any that is free.",
+        ge=0,
+        le=65535,
     )
     host: str = _setting("JOBKIT_HOST", "127.0.0.1", "The address that the portal listens on.")
     port: int = _setting("JOBKIT_PORT", 8765, "The port of the portal.", ge=0, le=65535)
@@ -447,6 +477,9 @@ class Settings(BaseSettings):
     def _at_least_one_queue(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one queue, like default")
+        for name in value:
+            if name.startswith("@"):  # of runs that no worker executes
+                raise ValueError(f"{name!r} is no queue of workers")
         return tuple(dict.fromkeys(value))
 
     @field_validator("trusted_proxy")

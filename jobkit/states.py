@@ -37,6 +37,15 @@ LONGEST_DELAY = timedelta(hours=1)
 MOST_LOST = 3
 CAUGHT_UP = "caught up"
 
+EXTERNAL = "external"
+"""The kind of a job that runs elsewhere and reports itself; the worker of its attempts."""
+EXTERNAL_QUEUE = "@external"
+"""Where its runs wait for their ping. No worker can serve it: no queue may be called so."""
+EXTERNAL_TIMEOUT = 86_400.0
+"""Seconds after its start in which it must report its end, where the job names none."""
+EXTERNAL_DEADLINE = 3_600.0
+"""Seconds after its slot in which it must report itself, where the job names none."""
+
 
 class Tried(Protocol):
     """What an ending reads of a run that is in progress."""
@@ -174,9 +183,16 @@ def cancel_pending(now: datetime, reason: str = "cancelled before it started") -
     return Ending(_final("CANCELLED", now) | {"reason": reason, "cancel_requested_at": now})
 
 
-def expire(now: datetime) -> Ending:
+def fall_silent(run: Tried, now: datetime) -> Ending:
+    """A run elsewhere said that it started, and not in time how it ended. It is not run again."""
+    said = "it reported its start, and no end in time"
+    status = "TIMEOUT" if run.cancel_requested_at is None else "CANCELLED"
+    return Ending(_final(status, now, said), _attempt("TIMEOUT", said))
+
+
+def expire(now: datetime, reason: str = "no worker in time") -> Ending:
     """A run waited past its start deadline."""
-    return Ending(_final("MISSED", now) | {"reason": "no worker in time"})
+    return Ending(_final("MISSED", now) | {"reason": reason})
 
 
 def _try_again(

@@ -109,7 +109,7 @@ def install(
     """
     if token == "":
         raise ValueError("an empty token would let in everybody")
-    gate = Gate(kit, token, needed)
+    gate = Gate(kit.acting_as(kit.user, source="portal"), token, needed)
     app.config["GATE"] = gate
     names = {name.lower() for name in ("127.0.0.1", "localhost", "::1", host, *trusted_hosts)}
     everywhere = host in ("0.0.0.0", "::")  # noqa: S104
@@ -130,7 +130,9 @@ def install(
     app.add_url_rule("/login", "login", lambda: _door(gate, request.args.get("next", "/")))
     app.add_url_rule("/login", "enter", lambda: _enter(gate), methods=["POST"])
     # Each request acts as whoever asks: what it changes is recorded as theirs.
-    app.config["KIT"] = LocalProxy(lambda: g.get("kit", kit) if has_app_context() else kit)
+    app.config["KIT"] = LocalProxy(
+        lambda: g.get("kit", gate.kit) if has_app_context() else gate.kit
+    )
     app.jinja_env.globals.update(
         may=lambda role: allows(g.get("role", ""), role),
         can=lambda endpoint: allows(g.get("role", ""), gate.needed[endpoint]),
@@ -148,7 +150,8 @@ def _judge(gate: Gate) -> ResponseReturnValue | None:
     who = None if _is_the_same_for_all() else gate.who()
     if who is not None:
         source = "API" if is_api() else "portal"
-        g.who, g.role, g.kit = who, who.role, gate.kit.acting_as(who.name, source=source)
+        g.who, g.role = who, who.role
+        g.kit = gate.kit.acting_as(who.name, source=source, address=_address())
     acts = request.method not in origin.SAFE and not is_api()
     if acts and not origin.is_same(_form_key()):
         return _refuse(403, "Not from there", "The request came from another site.")
@@ -158,7 +161,7 @@ def _judge(gate: Gate) -> ResponseReturnValue | None:
     if needed == ANYBODY or allows(who.role, needed):
         return None if scope.covers(gate.kit, who) else _refuse_scope(who)
     with suppress(jobkit.DatabaseUnavailable):
-        gate.kit.users.note(who.name, "was refused", _deed(), _address())
+        g.kit.audit.note("was refused", _deed())
     return _refuse(
         403,
         "Not yours",
@@ -168,6 +171,8 @@ def _judge(gate: Gate) -> ResponseReturnValue | None:
 
 
 def _refuse_scope(who: jobkit.Principal) -> ResponseReturnValue:
+    with suppress(jobkit.DatabaseUnavailable):
+        g.kit.audit.note("was refused", _deed())
     named = ", ".join(who.jobs or ())
     return _refuse(403, "Not yours", f"This token is for some jobs and their runs only: {named}.")
 
@@ -255,13 +260,13 @@ def _refuse(code: int, title: str, message: str, hint: str = "") -> ResponseRetu
 
 
 def _note(gate: Gate, answer: Response) -> Response:
-    """Record what was done, besides what accounts record themselves."""
+    """Record what was done, where the kit has not recorded it in better words."""
     if request.method not in origin.SAFE:
         gate.present.forget()  # who may come may be what was changed
     is_deed = request.method not in origin.SAFE and "who" in g and answer.status_code < 400
-    if is_deed and request.blueprint not in ("account", "users", None):
+    if is_deed and request.blueprint is not None and not g.kit.has_noted:
         with suppress(jobkit.DatabaseUnavailable):
-            gate.kit.users.note(g.who.name, "did", _deed(), _address())
+            g.kit.audit.note("did", _deed())
     return answer
 
 

@@ -14,6 +14,7 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 import jobkit
+from jobkit import alerting
 from portal.pages import page
 
 blueprint = Blueprint("definitions", __name__)
@@ -33,7 +34,7 @@ MISFIRES = ("latest", "all", "skip")
 PREVIEWED = 10
 FIELDS = (
     "name", "target", "args", "timing", "when", "tz", "params", "tags", "queue", "priority",
-    "timeout", "retries", "retry_delay", "overlap", "misfire", "start_deadline",
+    "timeout", "retries", "retry_delay", "overlap", "misfire", "start_deadline", "alerts",
 )  # fmt: skip
 _TEXTS = ("queue", "timeout", "retry_delay", "overlap", "misfire", "start_deadline", "tz")
 
@@ -127,6 +128,7 @@ def read(typed: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
     wrong = {name: "This is needed." for name in ("name", "target") if not given[name]}
     given |= {name: typed[name].strip() for name in _TEXTS if typed[name].strip()}
     given["tags"] = typed["tags"].replace(",", " ").split()
+    given["alerts"], wrong["alerts"] = _alerts(typed["alerts"])
     if error := look(typed).error:
         wrong["when"] = error
     else:
@@ -147,7 +149,16 @@ def read(typed: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
             raise ValueError("it is no object")
     except ValueError as error:
         wrong["params"] = f"This is no JSON object like {{}}: {error}."
-    return given, wrong
+    return given, {name: words for name, words in wrong.items() if words}
+
+
+def _alerts(typed: str) -> tuple[list[str], str]:
+    given = typed.replace(",", " ").split()
+    try:
+        alerting.rules_column(given)
+    except jobkit.BadInput as error:
+        return given, str(error)
+    return given, ""
 
 
 def as_typed(job: jobkit.Job) -> dict[str, str]:
@@ -170,6 +181,7 @@ def as_typed(job: jobkit.Job) -> dict[str, str]:
         "overlap": job.overlap_policy,
         "misfire": job.misfire_policy,
         "start_deadline": _seconds(job.start_deadline),
+        "alerts": " ".join(alerting.words(job.alerts)),
     }
 
 

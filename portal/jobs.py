@@ -14,9 +14,10 @@ from zoneinfo import ZoneInfo
 from flask import Blueprint, current_app, redirect, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
+from markupsafe import Markup
 
 import jobkit
-from jobkit import parameters, text
+from jobkit import alerting, parameters, text
 from jobkit.handles import Backfill
 from portal.pages import page
 
@@ -98,6 +99,7 @@ def show(name: str) -> str:
 
 def _page(name: str) -> str:
     job, kit = _kit().job(name), _kit()
+    chart = kit.board.durations(job)
     return page(
         "jobs/show.html",
         job=job,
@@ -105,11 +107,15 @@ def _page(name: str) -> str:
         wrong={},
         runs=job.runs(30),
         slots=kit.jobs.slots(name, SLOTS) if job.is_active else [],
-        chart=kit.board.durations(job),
+        chart=chart,
+        drawn=Markup(chart.unstyled),  # noqa: S704 - it escapes what people typed
         versions=job.versions(),
         most_versions=MOST_VERSIONS,
         usual=job.expectation(),
+        alerts=kit.alerts(job=name),
+        watched=alerting.words(job.alerts),
         run_command=shlex.join(["jobkit", "run", job.name]),
+        ping_command=shlex.join(["jobkit", "ping", job.name]),
     )
 
 

@@ -11,5 +11,5 @@ blueprint = Blueprint("metrics", __name__)
 
 @blueprint.get("/metrics")
 def show() -> Response:
-    """Show how things stand, and what happened since the portal began."""
+    """Show how things stand, and what happened so far."""
     return Response(current_app.config["METER"].exposition(), content_type=CONTENT_TYPE)

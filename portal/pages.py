@@ -37,6 +37,8 @@ ICONS = {
     "BUSY": "▶",
     "DRAINING": "◔",
     "OFFLINE": "×",
+    "FIRING": "!",
+    "RESOLVED": "✓",
 }
 WORDS = {"IN_PROGRESS": "running"}
 LATE = timedelta(seconds=30)
@@ -192,7 +194,8 @@ def _in_zone(value: datetime, zone: str) -> Markup:
 def _counts(kit: jobkit.Kit) -> dict[str, str] | None:
     """Count for the bar, which the page of a database that is away has too."""
     try:
-        queue, workers = kit.queue(), kit.workers()
+        queue, workers, firing = kit.queue(), kit.workers(), len(kit.alerts)
+        firing += not kit.alerts.has_scheduler()
     except jobkit.DatabaseUnavailable:
         return None
     statuses = Counter(run.status for run in queue)
@@ -202,4 +205,5 @@ def _counts(kit: jobkit.Kit) -> dict[str, str] | None:
         "running": str(statuses["IN_PROGRESS"]),
         "waiting": f"{statuses['PENDING']}{more}",
         "workers": f"{online} worker{'' if online == 1 else 's'}",
+        "alerts": f"{firing} alert{'' if firing == 1 else 's'}" if firing else "",
     }

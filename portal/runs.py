@@ -131,6 +131,7 @@ def show(run_id: int) -> str:
         expectation=run.expectation() if run.claimed_at else None,
         why=run.why_waiting() if run.status == "PENDING" else "",
         kept=run.kept,
+        alerts=_kit().alerts.of_run(run),
         edits=run.edits if shown > 1 else [],
         tail=None if request.htmx else read_tail(run, shown, follows=chosen is None),
         chosen=chosen,

@@ -1,4 +1,4 @@
-"""`/users`: who may sign in and as what, the tokens of all, and what was done last."""
+"""`/users`: who may sign in and as what, and the tokens of all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from portal.account import lifetime
 from portal.pages import page
 
 blueprint = Blueprint("users", __name__, url_prefix="/users")
-MOST_DEEDS = 50
 
 
 def _kit() -> jobkit.Kit:
@@ -24,7 +23,7 @@ def _kit() -> jobkit.Kit:
 
 @blueprint.get("")
 def index() -> str:
-    """Show the users, the tokens and what was done last."""
+    """Show the users and the tokens."""
     return _shown()
 
 
@@ -109,6 +108,5 @@ def _shown(*, wrong: str = "", secret: str = "") -> str:
         secret=secret,
         users=list(kit.users),
         tokens=kit.tokens(),
-        deeds=kit.users.deeds(MOST_DEEDS),
         roles=ROLES,
     )

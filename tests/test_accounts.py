@@ -342,7 +342,6 @@ def test_threads_that_act_as_different_people_do_not_mix(stage: Stage) -> None:
 def test_a_kit_that_acts_as_somebody_shares_what_the_first_one_opened(stage: Stage) -> None:
     with stage.kit.acting_as("anna").acting_as("bob") as kit:
         assert kit.database is stage.kit.database
-        assert kit.archive is stage.kit.archive
         assert kit.store is stage.kit.store
         assert kit._shelf is stage.kit._shelf
     stage.kit.check()  # it is still open
@@ -353,11 +352,11 @@ def test_what_was_done_is_recorded(anna: Stage) -> None:
     refused(anna)
     anna.kit.acting_as("root").users.set_role("anna", "viewer")
     anna.kit.tokens.add("nightly")
-    deeds = anna.kit.users.deeds()
+    deeds = anna.kit.audit()
     assert [(deed.who, deed.what, deed.about, deed.address) for deed in deeds] == [
-        (anna.kit.user, "made a token", "nightly, viewer", ""),
+        (anna.kit.who, "made a token", "nightly, viewer", ""),
         ("root", "set a role", "anna, viewer", ""),
         ("nobody", "was refused to sign in", "", "10.0.0.1"),
         ("anna", "signed in", "", "10.0.0.1"),
-        (anna.kit.user, "added a user", "anna, operator", ""),
+        (anna.kit.who, "added a user", "anna, operator", ""),
     ]

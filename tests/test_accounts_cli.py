@@ -187,7 +187,7 @@ def test_only_the_proxy_that_was_named_is_believed(with_anna: str) -> None:
     try:
         assert attempt(believed, forwarded) == (401, True)
         with jobkit.connect(with_anna) as kit:
-            assert kit.users.deeds()[0].address == "203.0.113.9"
+            assert kit.audit()[0].address == "203.0.113.9"
         evil = forwarded | {"X-Forwarded-Host": "evil.test"}
         assert attempt(believed, evil)[0] == 400
     finally:
@@ -196,7 +196,7 @@ def test_only_the_proxy_that_was_named_is_believed(with_anna: str) -> None:
     try:
         assert attempt(direct, forwarded) == (401, False)
         with jobkit.connect(with_anna) as kit:
-            assert kit.users.deeds()[0].address == "127.0.0.1"
+            assert kit.audit()[0].address == "127.0.0.1"
     finally:
         assert direct.end() == 0
 

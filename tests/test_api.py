@@ -316,6 +316,23 @@ def test_a_browser_s_cookie_reads_and_never_writes(app: Flask, stage: Stage) -> 
         assert client.post("/api/v1/jobs", json=body, headers=headers).status_code == 401
 
 
+def test_a_job_that_runs_elsewhere_reports_itself(app: Flask, ask: Script, stage: Stage) -> None:
+    body = {"name": "backup", "target": "cron of db1", "kind": "external", "cron": "0 * * * *"}
+    ask("POST", "/jobs", 201, json=body)
+    stage.tick(at("07:00"))
+    headers = bearer(stage.kit, "operator")
+    operator = Script(app, headers)
+    begun = operator("POST", "/jobs/backup/pings", 201, json={"signal": "start"})
+    assert (begun["status"], begun["trigger"]) == ("IN_PROGRESS", "schedule")
+    end = {"signal": "fail", "exit_code": 3, "message": "no disk", "run": begun["id"]}
+    assert operator("POST", "/jobs/backup/pings", 201, json=end)["status"] == "FAILED"
+    assert operator("GET", f"/runs/{begun['id']}/output", 200)["text"] == "no disk"
+    operator("POST", "/jobs/backup/pings", 409, json=end)
+    operator("POST", "/jobs/backup/pings", 422, json={"signal": "stop"})
+    assert "jobkit ping" in operator("POST", "/jobs/backup/runs", 422, json={})["hint"]
+    Script(app, bearer(stage.kit, "viewer"))("POST", "/jobs/backup/pings", 403, json={})
+
+
 def test_the_document_tells_of_every_route_and_of_nothing_else(app: Flask, ask: Script) -> None:
     found = ask("GET", "/openapi.json", 200)
     assert found == document(OPERATIONS.values())

@@ -18,6 +18,7 @@ from jobkit.db import copies
 from jobkit.errors import BackupFailed, BadInput, Conflict, DatabaseRefused
 from jobkit.kit import Kit
 from jobkit.settings import Settings, load
+from jobkit.store import claims
 from tests.disk import make_disk
 from tests.stage import Stage, set_stage
 from tests.test_processes import Processes, until
@@ -93,7 +94,9 @@ def test_a_backup_under_load_loses_no_run_and_is_sound_when_restored(
     restored = Processes(elsewhere)
     restoring = restored.start("db", "restore", str(tmp_path / "copy.db"), "--json")
     assert restoring.wait(60) == 0, restored.said(restoring)
-    assert json.loads(restored.said(restoring))["runs"] == told.runs
+    back = json.loads(restored.said(restoring))["runs"]
+    assert sum(back.values()) == sum(told.runs.values())
+    assert "IN_PROGRESS" not in back, "who held them is of another time"
     with jobkit.connect(elsewhere) as kit:
         found = {run.id: run.status for run in kit.runs(limit=1000)}
         finals = {id_ for id_, status in before.items() if status == "COMPLETED"}
@@ -187,10 +190,13 @@ def test_a_restored_database_is_that_of_the_backup_and_the_former_is_kept(
         first = some_runs(kit)
         backup.back_up(chosen, tmp_path / "copy.db")
         later = some_runs(kit, 4)
-    done = backup.restore(chosen, tmp_path / "copy.db")
+    done = backup.restore(chosen, tmp_path / "copy.db", by="ann@laptop")
     assert done.former is not None
     with jobkit.connect(sqlite_database) as kit:
         assert ids(kit) == first
+        (deed, *_) = kit.audit()
+        assert (deed.who, deed.what) == ("ann@laptop", backup.DEED)
+        assert done.former in deed.about
         assert kit.submit("sales").id > later[-1], "files of runs bear the ids of lost ones"
     with jobkit.connect(f"sqlite:///{done.former}") as former:
         assert ids(former) == first + later
@@ -221,6 +227,33 @@ def test_a_restore_is_refused_while_a_program_has_the_database_open(
     backup.restore(chosen, tmp_path / "copy.db", force=True, clock=stage.clock)
     assert ids(stage.kit) == first, "who has it open sees what was restored"
     assert stage.kit.submit("sales").id > later[-1]
+
+
+def test_a_worker_that_goes_on_is_fenced_off_from_what_was_restored(
+    chosen: Settings, stage: Stage, tmp_path: Path
+) -> None:
+    stage.job(retry_delay="1s")
+    run = stage.kit.submit("sales")
+    held = stage.claim_one()
+    backup.back_up(chosen, tmp_path / "copy.db")
+
+    def write(number: int) -> bool:
+        chunk = number, stage.clock.now(), "more\n", "output"
+        with stage.kit.database.write() as connection:
+            return claims.write_output(connection, held, [chunk], None)
+
+    assert write(0)
+    stage.clock.turn(timedelta(seconds=2))
+    backup.restore(chosen, tmp_path / "copy.db", force=True, clock=stage.clock)
+    assert not write(1), "chunk 0 is not there any more"
+    assert not stage.finish(held)
+    assert [attempt.status for attempt in run.attempts()] == ["LOST"]
+    stage.clock.turn(stage.kit.settings.lease - timedelta(seconds=1))
+    assert stage.claim("w1") == [], "it may not have noticed yet"
+    stage.clock.turn(timedelta(seconds=2))
+    assert stage.finish(stage.claim_one("w2"))
+    assert run.refresh().status == "COMPLETED"
+    assert [finding for finding in stage.kit.verify() if finding.broken] == []
 
 
 def test_caches_of_what_was_taken_back_are_not_read(

@@ -225,6 +225,15 @@ def test_a_database_of_an_older_revision_is_told_to_be_upgraded(empty_database: 
         assert migrations.standing(opened).revision == "0012"
 
 
+def test_a_file_in_a_synced_folder_is_a_problem(workplace: Path) -> None:
+    Path("Dropbox").mkdir()
+    migrations.upgrade("sqlite:///moved.db")
+    Path("moved.db").rename("Dropbox/jobkit.db")
+    found = doctor.examine(load(db_url="sqlite:///Dropbox/jobkit.db"))
+    assert "cloud-sync folder" in told(found, "database file")
+    assert not found.is_well
+
+
 def test_a_damaged_file_is_a_finding_and_the_machine_is_still_looked_at(workplace: Path) -> None:
     Path("jobkit.db").write_text("no database\n" * 999, "utf-8")
     found = doctor.examine(load())
@@ -304,6 +313,21 @@ def test_a_long_log_is_told(sqlite_database: str, monkeypatch: pytest.MonkeyPatc
         writer.execute("CREATE TABLE ballast AS SELECT zeroblob(2000000) AS block")
         found = doctor.examine(load(db_url=sqlite_database))
     assert "has been reading for long" in told(found, "log")
+
+
+def test_what_a_server_suffers_from_is_told(
+    postgres_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_databases, "ahead_of", lambda _now: -40.0)
+    monkeypatch.setattr(of_databases, "dead_rows", lambda _: [("job_dispatch", 10, 500_000)])
+    monkeypatch.setattr(of_databases, "ids_left", lambda _: 0.1)
+    monkeypatch.setattr(of_databases, "probe", lambda _: None)
+    monkeypatch.setattr(of_databases, "SLOW_SECONDS", 0.0)
+    found = doctor.examine(load(db_url=postgres_database, wakeups=True))
+    assert "clock is 40 s behind the database's" in told(found, "clock")
+    assert {("clock", PROBLEM), ("dead rows", PROBLEM), ("wake-ups", WARNING)} <= seen(found)
+    assert "VACUUM job_dispatch" in told(found, "dead rows")
+    assert ("database", WARNING) in seen(found)
 
 
 def test_a_transaction_that_is_left_open_is_named(

@@ -96,6 +96,14 @@ def test_a_duty_with_more_to_do_is_due_again_at_once(stage: Stage) -> None:
     assert stage.clock.now() == now
 
 
+def test_a_scheduler_leaves_duties_that_it_does_not_know_to_newer_ones(stage: Stage) -> None:
+    with stage.kit.database.write() as connection:
+        duties.declare(connection, ("of the next release",), stage.clock.now())
+    assert Scheduler(stage.kit.database, stage.kit.settings).step() == 10
+    with stage.kit.database.read() as connection:
+        assert "of the next release" in duties.due(connection, stage.clock.now())
+
+
 def test_artifacts_go_with_the_runs_that_left_them(stage: Stage, workplace: Path) -> None:
     stage.job()
     run = stage.kit.submit("sales")

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 import jobkit
-from jobkit import scheduler
+from jobkit import evaluation, scheduler
 from jobkit.db import Database
 from jobkit.kit import Kit
+from jobkit.models import jobs
 from jobkit.settings import load
-from jobkit.store import claims, definitions, dispatch, history, workers
+from jobkit.store import alerts, claims, clocks, definitions, dispatch, history, workers
 from tests.stage import MONDAY
 
 MILLION = 1_000_000
@@ -91,9 +92,11 @@ class Plans:
         self._is_sqlite = connection.dialect.name == "sqlite"
         sa.event.listen(connection.engine, "before_cursor_execute", self._explain)
 
-    def _explain(self, conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+    def _explain(self, conn: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
         if statement.startswith(("EXPLAIN", "SAVEPOINT", "NOTIFY")) or conn is not self.connection:
             return
+        if more[-1]:  # many sets of values
+            parameters = parameters[0]
         words = "EXPLAIN QUERY PLAN " if self._is_sqlite else "EXPLAIN "
         raw = conn.connection.dbapi_connection.cursor()
         raw.execute(words + statement, parameters)
@@ -152,6 +155,37 @@ def test_hot_queries_use_their_indexes(big: Database) -> None:
         history.clean_up(connection, now, keep=timedelta(days=3650))
         workers.listed(connection)
         definitions.listed(connection)
+        assert plans.scans() == []
+        assert len(plans.found) > 30
+
+
+def test_a_look_at_what_is_watched_uses_indexes(big: Database) -> None:
+    now = MONDAY
+    watched = {"late": 900.0, "running": 3600.0, "failed": True, "short": True, "failures": 3}
+    rows = [
+        {
+            "id": number, "name": f"job {number}", "script_path": "hello.py", "slots_until": now,
+            "created_at": now, "alerts": watched, "is_active": True,
+        }
+        for number in range(500)
+    ]  # fmt: skip
+    with big.write() as connection:
+        connection.execute(jobs.insert(), rows)
+        connection.exec_driver_sql("ANALYZE")
+    with big.write() as connection:
+        plans = Plans(connection)
+        alerts.unfinished(connection)
+        alerts.ended(connection, now - timedelta(minutes=1))
+        alerts.runs_of(connection, [1, 2, 3])
+        alerts.newest(connection, 7)
+        alerts.decided(connection, 7, 11)
+        alerts.last_success(connection, 7)
+        alerts.told_until(connection, ["job:7:failed"])
+        alerts.overdue(connection, now)
+        alerts.outcomes(connection, now - timedelta(hours=1))
+        clocks.due(connection, now)
+        evaluation.look_at_jobs(connection, now, load())
+        evaluation.look_at_installation(connection, now, load())
         assert plans.scans() == []
         assert len(plans.found) > 30
 

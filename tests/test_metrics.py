@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from jobkit import metrics
 from jobkit.metrics import Meter
+from jobkit.store import history, tallies
 from portal import create_app
 from tests.people import add_people
 from tests.stage import Stage, at
@@ -44,6 +47,13 @@ def lived(stage: Stage, exit_code: int, *, start: str, end: str) -> None:
     stage.finish(claim, exit_code=exit_code)
 
 
+def count(stage: Stage, after: timedelta = tallies.LAG) -> bool:
+    """Count as a scheduler does, a moment later; returns whether more is left."""
+    stage.clock.turn(after)
+    with stage.kit.database.write() as connection:
+        return tallies.count(connection, stage.clock.now())
+
+
 @pytest.fixture
 def meter(stage: Stage) -> Meter:
     stage.register()
@@ -56,7 +66,7 @@ def test_runs_are_counted_by_queue_trigger_and_end(stage: Stage, meter: Meter) -
     lived(stage, 0, start="06:30:20", end="06:31")
     stage.kit.submit("sales")
     lived(stage, 1, start="06:40", end="06:50")
-    stage.clock.turn(metrics.LAG)
+    count(stage)
     found = scrape(meter)
     assert of(found, "runs_dispatched_total", queue="default", trigger="schedule") == 1
     assert of(found, "runs_dispatched_total", queue="default", trigger="manual") == 1
@@ -68,19 +78,88 @@ def test_runs_are_counted_by_queue_trigger_and_end(stage: Stage, meter: Meter) -
     assert of(found, "run_seconds_bucket", queue="default", le="+Inf") == 2
     assert of(found, "lateness_seconds_sum", queue="default") == 20
     assert of(found, "lateness_seconds_count", queue="default") == 1
-    assert scrape(meter) == found  # nothing is counted twice
+    count(stage)
+    assert scrape(meter) == found, "nothing is counted twice"
+    assert scrape(stage.kit.meter()) == found, "and every portal shows the same"
 
 
-def test_what_became_visible_late_and_what_is_too_much_for_one_scrape_is_counted_by_the_next(
+def test_what_became_visible_late_and_what_is_too_much_for_one_look_is_counted_by_the_next(
     stage: Stage, meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "MOST_READ", 2)
+    monkeypatch.setattr(tallies, "MOST_READ", 2)
     stage.kit.submit_many("sales", [{}] * 5)  # all of one instant
-    dispatched = {"queue": "default", "trigger": "manual"}
-    assert of(scrape(meter), "runs_dispatched_total", **dispatched) == 0
-    stage.clock.turn(metrics.LAG)
-    counts = [of(scrape(meter), "runs_dispatched_total", **dispatched) for _ in range(4)]
-    assert counts == [2, 4, 5, 5]
+    looks = []
+    for after in (timedelta(0), tallies.LAG, timedelta(0), timedelta(0), timedelta(0)):
+        is_more = count(stage, after)
+        dispatched = of(scrape(meter), "runs_dispatched_total", queue="default", trigger="manual")
+        looks.append((dispatched, is_more))
+    assert looks == [(0, False), (2, True), (4, True), (5, False), (5, False)]
+
+
+def test_two_schedulers_that_read_the_same_runs_count_them_once(
+    stage: Stage, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.kit.submit_many("sales", [{}] * 3)
+    count(stage)
+    stage.kit.submit_many("sales", [{}] * 4)
+    read = tallies._move
+
+    def overtaken(*given: Any) -> bool:
+        """What was read by now, another scheduler reads and counts before us."""
+        monkeypatch.setattr(tallies, "_move", read)
+        tallies.count(given[0], stage.clock.now())
+        return read(*given)
+
+    monkeypatch.setattr(tallies, "_move", overtaken)
+    count(stage)
+    found = scrape(meter)
+    assert of(found, "runs_dispatched_total", queue="default", trigger="manual") == 7
+
+
+def test_many_schedulers_that_count_at_once_count_each_run_once(
+    stage: Stage, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tallies, "MOST_READ", 5)
+    stage.kit.submit_many("sales", [{}] * 150)
+    stage.clock.turn(tallies.LAG)
+    begin = Barrier(4)
+
+    def work() -> None:
+        begin.wait()
+        for _ in range(30):  # enough for one alone
+            with stage.kit.database.write() as connection:
+                tallies.count(connection, stage.clock.now())
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    found = scrape(meter)
+    assert of(found, "runs_dispatched_total", queue="default", trigger="manual") == 150
+
+
+def test_counters_outlive_the_runs_that_they_count(stage: Stage, meter: Meter) -> None:
+    stage.kit.submit("sales")
+    lived(stage, 0, start="06:10", end="06:11")
+    count(stage)
+    before = scrape(meter)
+    stage.clock.turn(timedelta(days=40))
+    with stage.kit.database.write() as connection:
+        cleaned = history.clean_up(connection, stage.clock.now(), keep=timedelta(days=30))
+    assert len(cleaned.run_ids) == 1
+    count(stage)
+    found = scrape(stage.kit.meter())
+    assert of(found, "runs_finished_total", queue="default", status="COMPLETED") == 1
+    assert of(found, "run_seconds_sum", queue="default") == 60
+    assert all(found[it] == before[it] for it in before if it[0].endswith(("_total", "_bucket")))
+
+
+def test_the_first_look_leaves_out_what_is_older_than_an_hour(stage: Stage, meter: Meter) -> None:
+    stage.kit.submit("sales")
+    stage.clock.turn(timedelta(hours=2))
+    stage.kit.submit("sales")
+    count(stage)
+    found = scrape(meter)
+    assert of(found, "runs_dispatched_total", queue="default", trigger="manual") == 1
 
 
 def test_gauges_say_how_queues_workers_and_the_scheduler_stand(stage: Stage, meter: Meter) -> None:
@@ -108,9 +187,10 @@ def test_leases_that_ran_out_and_tries_that_failed_are_counted(stage: Stage, met
     stage.tick(at("06:10"))
     lived(stage, 1, start="06:11", end="06:12")
     lived(stage, 0, start="06:13", end="06:14")
-    stage.clock.turn(metrics.LAG)
+    count(stage)
     found = scrape(meter)
-    assert (of(found, "lease_rescues_total"), of(found, "retries_total")) == (1, 1)
+    assert of(found, "lease_rescues_total", queue="default") == 1
+    assert of(found, "retries_total", queue="default") == 1
 
 
 def test_the_page_takes_a_token_and_lets_nobody_else_in(stage: Stage, client: FlaskClient) -> None:
@@ -135,7 +215,7 @@ def test_promtool_finds_nothing_to_mend(stage: Stage, meter: Meter) -> None:
         pytest.skip("promtool is not installed (Debian's package prometheus)")
     stage.tick(at("06:30"))
     lived(stage, 0, start="06:30:20", end="06:31")
-    stage.clock.turn(metrics.LAG)
+    count(stage)
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=meter.exposition(), capture_output=True
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import random
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 
 from jobkit import settings
 from jobkit.artifacts import collect
+from jobkit.cli import main
 from jobkit.errors import BadInput
 from jobkit.kit import Kit
 from jobkit.notify import Channel, Postman, channels
@@ -19,6 +23,7 @@ from jobkit.notify.services import masked
 from jobkit.notify.undelivered import Undelivered
 from jobkit.scheduler import Scheduler
 from jobkit.store import keepsakes, notices
+from portal import create_app
 from tests.listeners import listening, taking_mail
 from tests.stage import MONDAY, Stage
 from tests.test_processes import SOON, until
@@ -45,6 +50,36 @@ def posted(stage: Stage) -> list[Any]:
 
 def postman(stage: Stage, **chosen: Any) -> Postman:
     return Postman(stage.kit.database, stage.kit.settings.model_copy(update=chosen))
+
+
+def test_what_was_told_is_listed_in_python_on_the_command_line_and_in_the_portal(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(stage, "mail", "chat")
+    post(stage, subject="<b>sales</b> is late", job="sales")
+    post(stage, "other", subject="no worker")
+    made = postman(stage, notify_tries=1)
+    assert made.deliver(MAIL, Service())
+    assert made.deliver(CHAT, Service("mailbox full"))
+    told = {it.channel: it.state for it in stage.kit.notices(job="sales")}
+    assert told == {"chat": "given up", "mail": "sent"}
+    assert {it.subject for it in stage.kit.notices(state="waiting")} == {"no worker"}
+    assert stage.kit.notices.channels() == ["chat", "mail"]
+    with pytest.raises(BadInput, match="no state of a notice"):
+        stage.kit.notices(state="lost")
+    url = stage.kit.database.url.render_as_string(hide_password=False)
+    main_of(["--db", url, "notice", "list", "--state", "given up", "--json"])
+    (said,) = json.loads(capsys.readouterr().out)
+    assert (said["channel"], said["error"]) == ("chat", "mailbox full")
+    client = create_app(stage.kit, token="the-token").test_client()
+    page = client.get("/alerts", query_string={"token": "the-token"}, follow_redirects=True).text
+    assert "&lt;b&gt;sales&lt;/b&gt; is late" in page
+    assert "mailbox full" in page
+
+
+def main_of(words: list[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        main(words)
 
 
 class Service:
@@ -135,6 +170,29 @@ def test_what_a_dead_scheduler_had_taken_is_sent_by_another_after_its_lease(stag
     assert postman(stage).deliver(MAIL, service)
     with stage.kit.database.write() as connection:
         assert not notices.sent(connection, taken, stage.clock.now()), "it came back too late"
+
+
+def test_a_scheduler_that_comes_back_too_late_does_not_touch_the_try_of_another(
+    stage: Stage,
+) -> None:
+    serve(stage, "mail")
+    post(stage)
+
+    def take() -> Any:
+        with stage.kit.database.write() as connection:
+            return notices.take(connection, "mail", stage.clock.now(), lease=timedelta(minutes=5))
+
+    stale = take()
+    stage.clock.turn(timedelta(minutes=5))
+    now = stage.clock.now()
+    current = take()
+    with stage.kit.database.write() as connection:
+        assert not notices.sent(connection, stale, now)
+        assert not notices.failed(connection, stale, now, random.Random(1), error="x", most=1)
+    (row,) = posted(stage)
+    assert (row.tries, row.available_at, row.error) == (2, now + timedelta(minutes=5), None)
+    with stage.kit.database.write() as connection:
+        assert notices.sent(connection, current, now)
 
 
 def test_what_is_not_taken_is_tried_again_later_each_time_and_then_given_up(

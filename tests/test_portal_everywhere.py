@@ -39,7 +39,7 @@ CONTRAST = """axe.run(document, {
 LIVE_LINKS = "a[href^='javascript:' i], [src^='javascript:' i], [action^='javascript:' i]"
 
 
-OF_ACCOUNTS = ("/", "/login", "/account", "/users", "/nowhere")
+OF_ACCOUNTS = ("/", "/login", "/account", "/users", "/audit", "/nowhere")
 """The pages that differ between a portal with a token and one where people sign in."""
 Maker = Callable[[str, Path, datetime], World]
 

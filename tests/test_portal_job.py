@@ -52,6 +52,37 @@ def test_a_job_shows_ten_slots_and_what_the_clocks_do_to_them(
     assert moved in said
 
 
+def test_a_job_that_runs_elsewhere_is_pinged_and_not_started(
+    stage: Stage, client: FlaskClient
+) -> None:
+    stage.kit.add_job("backup", "cron of db1", kind="external", cron="0 * * * *")
+    document = body(client, "/jobs/backup")
+    assert "jobkit ping backup" in section(document, "runs")
+    assert "Run now" not in document
+    assert "Backfill" not in document
+    edited = client.post(
+        "/jobs/backup/definition",
+        data=_form_of(client) | {"start_deadline": "20m"},
+        headers=SAME_ORIGIN,
+    )
+    assert edited.status_code == 303
+    assert stage.kit.job("backup").start_deadline == timedelta(minutes=20)
+
+
+def _form_of(client: FlaskClient) -> dict[str, str]:
+    """Return what stands in the fields of the form of `backup`."""
+    page = tree(body(client, "/jobs/backup/definition"))
+    fields = {it.get("name", ""): it.get("value", "") for it in page.iter(f"{XML}input")}
+    for area in page.iter(f"{XML}textarea"):
+        fields[area.get("name", "")] = "".join(area.itertext())
+    for choice in page.iter(f"{XML}select"):
+        chosen = choice.find(f"{XML}option[@selected]")
+        fields[choice.get("name", "")] = (
+            "" if chosen is None else chosen.get("value") or "".join(chosen.itertext())
+        )
+    return fields
+
+
 def test_a_job_without_a_schedule_or_a_run_says_what_to_do(
     stage: Stage, client: FlaskClient
 ) -> None:

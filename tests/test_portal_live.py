@@ -68,7 +68,7 @@ def test_a_commit_that_changes_nothing_shown_is_answered_204_as_well(
 ) -> None:
     monkeypatch.setattr(live, "SHARED_SECONDS", 0)
     have = poll(client, "/workers").headers["X-Have"]
-    stage.kit.users.note("ada", "did", "nothing that the page shows")
+    stage.kit.audit.note("did", "nothing that the page shows", who="ada")
     again = poll(client, "/workers", have)
     assert again.status_code == 204
     assert again.headers["X-Have"] != have

@@ -169,7 +169,7 @@ def processes(empty_database: str) -> Iterator[Processes]:
     opened.end()
 
 
-def test_workers_of_the_last_release_go_on_while_and_after_the_database_is_upgraded(
+def test_programs_of_the_last_release_go_on_while_and_after_the_database_is_upgraded(
     processes: Processes, empty_database: str, workplace: Path, tmp_path: Path
 ) -> None:
     old = {"PYTHONPATH": str(unpack(WORKS_FROM, tmp_path / "old"))}
@@ -186,6 +186,7 @@ def test_workers_of_the_last_release_go_on_while_and_after_the_database_is_upgra
     if REVISIONS[-1] == WORKS_FROM:
         take_a_step(empty_database, works_from=WORKS_FROM)
     late = started("worker", "--name", "late", **old)
+    newer = started("scheduler")  # beside the old one, which does not know all of its duties
     with jobkit.connect(empty_database) as kit:
         until(lambda: any(it.worker_id.startswith("late-") for it in kit.workers()))
         early.terminate()
@@ -197,7 +198,7 @@ def test_workers_of_the_last_release_go_on_while_and_after_the_database_is_upgra
         assert {run.status for run in kit.runs(limit=500)} == {"COMPLETED"}
         assert Counter(ledger(workplace)) == {f"{run.id} 1": 1 for run in kit.runs(limit=500)}
         assert not any(finding.broken for finding in kit.verify())
-    for program in (scheduler, late):
+    for program in (scheduler, late, newer):
         program.terminate()
         assert program.wait(SOON) == 0, processes.said(program)
 

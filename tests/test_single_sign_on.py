@@ -94,7 +94,8 @@ def test_who_comes_for_the_first_time_is_a_user_with_the_role_of_their_groups(
     assert "anna" in client.get("/account").text
     (user,) = kit.users
     assert (user.name, user.role, user.is_active) == ("anna", "operator", True)
-    assert [deed.what for deed in kit.users.deeds() if deed.who == "anna"] == ["signed in"]
+    deeds = [(deed.what, deed.about, deed.face) for deed in kit.audit("anna")]
+    assert deeds == [("signed in", "", "portal"), ("added a user", "anna, operator", "portal")]
     with pytest.raises(jobkit.JobkitError):
         kit.users.sign_in("anna", "", address="10.0.0.1")
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from jobkit import text
 from jobkit.errors import BadInput
+from jobkit.states import EXTERNAL
 from jobkit.store import definitions, requests
 
 MOST_FILLED = 10_000
@@ -77,6 +78,9 @@ def fill(
         job = definitions.by_id(connection, job_id, lock=not dry_run)
         if job is None:
             left_out[f"job {job_id}"] = "it was deleted"
+            continue
+        if job.kind == EXTERNAL:
+            left_out[job.name] = "it runs elsewhere"
             continue
         done = requests.successful_slots(connection, job_id, wanted[0], wanted[-1])
         seen = [slot for slot in wanted if slot <= job.slots_until]

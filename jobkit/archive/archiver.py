@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from jobkit.archive import places, removal
 from jobkit.archive.frames import ATTEMPT_COLUMNS, OUTPUT_COLUMNS, RUN_COLUMNS
 from jobkit.archive.places import Place
@@ -60,6 +62,10 @@ class Passed:
     """What could not be done; the next pass tries again."""
 
 
+Note = Callable[[Connection, str, str], None]
+"""Records what was done, and about what."""
+
+
 def nothing(step: str) -> None:
     """Hear that a step of the protocol is reached; tests end the process there."""
 
@@ -73,6 +79,8 @@ class Archiver:
     keep_runs: int
     rollups: Mapping[str, str]
     """SQL by the kind it is listed under; see `jobkit.analytics.rollups`."""
+    note: Note
+    """Records in the audit, in the transaction that lists a part."""
     reached: Callable[[str], None] = nothing
 
     def run(self, before: datetime) -> Passed:
@@ -203,6 +211,8 @@ class Archiver:
             if manifest.parts(connection, month) == seen:
                 rows = [_row(file, part, month, self.place) for file in files]
                 manifest.add(connection, rows, now)
+                count = sum(row["rows"] for row in rows if row["kind"] == "runs")
+                self.note(connection, "archived runs", f"{count} of {month}, part {part}")
                 return True
         for file in files:
             self.place.delete(file.key)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from jobkit import text
 from jobkit.archive import checking, restoring
-from jobkit.archive.archiver import Archiver, Passed, nothing
+from jobkit.archive.archiver import Archiver, Note, Passed, nothing
 from jobkit.archive.checking import Checked
 from jobkit.archive.places import open_place
 from jobkit.db import Database
@@ -43,10 +43,17 @@ class Restored:
 class Archive:
     """The archive of a database: months of final runs, with attempts and output, as Parquet."""
 
-    def __init__(self, database: Database, settings: Settings, rollups: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        rollups: Mapping[str, str],
+        note: Note,
+    ) -> None:
         self._database = database
         self._settings = settings
         self._rollups = rollups
+        self._note = note
 
     def run(
         self,
@@ -72,6 +79,7 @@ class Archive:
             open_place(url),
             self._settings.archive_keep_runs,
             self._rollups,
+            self._note,
             reached,
         )
         until = self._before(before)
@@ -96,7 +104,7 @@ class Archive:
                 f"The archive has nothing of {month}.",
                 f"It has: {', '.join(item.month for item in self.months()) or 'nothing yet'}.",
             )
-        count = sum(restoring.restore(self._database, part, reached) for part in parts)
+        count = sum(restoring.restore(self._database, part, self._note, reached) for part in parts)
         return Restored(month, len(parts), count)
 
     def months(self) -> list[Month]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from jobkit.archive.archiver import fetched
+from jobkit.archive.archiver import Note, fetched
 from jobkit.archive.frames import ATTEMPT_COLUMNS, RUN_COLUMNS
 from jobkit.archive.staging import batches
 from jobkit.clock import nap
@@ -28,7 +28,7 @@ PAUSE_SECONDS = 0.002
 _OUTPUT = ("dispatch_id", "attempt", "seq", "claimed_at", "at", "stream", "text")
 
 
-def restore(database: Database, part: str, reached: Callable[[str], None]) -> int:
+def restore(database: Database, part: str, note: Note, reached: Callable[[str], None]) -> int:
     """Bring back the rows of a part; returns how many runs it has. A repeat goes on with it.
 
     1. Note in the manifest that its rows come back: nobody removes them any more.
@@ -48,6 +48,7 @@ def restore(database: Database, part: str, reached: Callable[[str], None]) -> in
         files = {kind: fetched(of_kind[kind], folder) for kind in ("runs", "attempts")}
         with database.write() as connection:
             manifest.begin_restore(connection, part, now)
+            note(connection, "restored a month", f"{of_kind['runs'].month}, part {part}")
             ensure_partitions(
                 connection,
                 datetime.fromisoformat(f"{of_kind['runs'].month}-01").replace(tzinfo=UTC),

@@ -11,11 +11,16 @@ import jobkit
 from jobkit import text
 from jobkit.cli import (
     accounts,
+    alerts,
     archive,
     artifacts,
+    audit,
     coverage,
     database,
     jobs,
+    metrics,
+    notices,
+    pings,
     programs,
     runs,
     service,
@@ -34,6 +39,10 @@ app = typer.Typer(
 app.add_typer(jobs.app, name="job")
 app.add_typer(database.app, name="db")
 app.add_typer(archive.app, name="archive")
+app.add_typer(metrics.app, name="metrics")
+app.add_typer(alerts.app, name="alert")
+app.add_typer(notices.app, name="notice")
+app.add_typer(audit.app, name="audit")
 app.add_typer(accounts.users, name="user")
 app.add_typer(accounts.tokens, name="token")
 app.add_typer(testing.app, name="testing")
@@ -51,6 +60,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     artifacts.artifacts,
     runs.cancel,
     runs.retry,
+    pings.ping,
     runs.workers,
     runs.queue,
     runs.stats,

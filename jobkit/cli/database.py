@@ -102,8 +102,10 @@ def restore(
     """Let a SQLite database hold what a backup holds; what it held is kept beside it."""
     from jobkit import backup as backups
     from jobkit import settings
+    from jobkit.listings import author
 
-    done = backups.restore(settings.load(db_url=o.chosen.url), file, force=force)
+    chosen = settings.load(db_url=o.chosen.url)
+    done = backups.restore(chosen, file, force=force, by=author.here())
     if as_json:
         print_json(done)
         return
@@ -115,8 +117,6 @@ def _tell_restored(done: Restored) -> None:
     out.print(f"  {_counted(done.runs)}")
     if done.former is not None:
         out.print(f"  what it held before is in {escape(done.former)}")
-    if done.runs.get("IN_PROGRESS"):
-        out.print("  runs that were in progress begin again when their leases have run out")
     out.print("It is of its time, and these are of today:")
     for words in done.beside:
         out.print(f"  {escape(words)}")

@@ -11,13 +11,17 @@ from jobkit import text
 from jobkit.cli import options as o
 from jobkit.cli.show import jobs_table, out, pairs, print_json, status
 from jobkit.errors import BadInput
+from jobkit.states import EXTERNAL
 
 if TYPE_CHECKING:
     from jobkit.handles import Job
 
 app = typer.Typer(no_args_is_help=True, help="Define jobs.")
 
-Target = Annotated[str, typer.Argument(help="The script.", show_default=False)]
+Target = Annotated[
+    str | None,
+    typer.Argument(help="The script; with --external where it runs.", show_default=False),
+]
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
@@ -29,7 +33,7 @@ Arguments = Annotated[
 @app.command()
 def add(
     name: o.Name,
-    target: Target,
+    target: Target = None,
     args: Arguments = None,
     cron: o.Cron = None,
     every: o.Every = None,
@@ -54,6 +58,7 @@ def add(
     start_deadline: o.StartDeadline = None,
     on_worker_lost: o.OnWorkerLost = None,
     kind: o.Kind = None,
+    external: o.External = False,
     embed: o.Embed = False,
     python: o.Python = None,
     memory: o.Memory = None,
@@ -65,12 +70,17 @@ def add(
     keep_kernel: o.KeepKernel = None,
     cell_timeout: o.CellTimeout = None,
     keep: o.Keep = None,
+    alert: o.Alerts = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Add a job; without a schedule it runs on demand."""
-    given = _given(locals(), "name", "target", "args")
+    given = _given(locals(), "name", "target", "args", "external")
+    if external:
+        given["kind"] = EXTERNAL
+    if target is None and not external:
+        raise BadInput(f"{name!r} names no script to run.", "Give one, or --external.")
     with o.open_kit() as kit:
-        job = kit.add_job(name, target, *(args or ()), **given)
+        job = kit.add_job(name, target or "elsewhere", *(args or ()), **given)
         _said(job, "added", as_json)
 
 
@@ -113,6 +123,7 @@ def edit(
     keep_kernel: o.KeepKernel = None,
     cell_timeout: o.CellTimeout = None,
     keep: o.Keep = None,
+    alert: o.Alerts = None,
     as_json: o.AsJson = False,
 ) -> None:
     """Change a job: what is not given stays; a changed schedule starts from now."""
@@ -123,7 +134,7 @@ def edit(
 
 def _given(values: dict[str, Any], *without: str) -> dict[str, Any]:
     """Return the keywords of `Kit.add_job` for what was given on the command line."""
-    read = {*without, "param", "tag", "env", "secret", "embed", "as_json"}
+    read = {*without, "param", "tag", "env", "secret", "alert", "embed", "as_json"}
     given = {key: value for key, value in values.items() if value is not None and key not in read}
     if values["param"]:
         given["params"] = o.read_params(values["param"])
@@ -133,6 +144,8 @@ def _given(values: dict[str, Any], *without: str) -> dict[str, Any]:
         given["env_vars"] = text.parse_pairs("--env", values["env"])
     if values["secret"]:
         given["secrets"] = values["secret"]
+    if values["alert"]:
+        given["alerts"] = values["alert"]
     if values["embed"]:
         given["source"] = o.read_source(_to_embed(values["target"]))
     return given
@@ -166,6 +179,8 @@ def list_(as_json: o.AsJson = False) -> None:
 @app.command()
 def show(name: o.Name, as_json: o.AsJson = False) -> None:
     """Show a job: its definition, its next slots, its versions."""
+    from jobkit import alerting  # it brings cron, which no help needs
+
     with o.open_kit() as kit:
         job = kit.job(name)
         if as_json:
@@ -188,6 +203,7 @@ def show(name: o.Name, as_json: o.AsJson = False) -> None:
                 ("misfire", f"{job.misfire_policy}, within {text.duration(job.misfire_window)}"),
                 ("overlap", job.overlap_policy),
                 ("start deadline", text.duration(job.start_deadline)),
+                ("alerts", " ".join(alerting.words(job.alerts))),
                 ("parameters", job.params),
             )
         )

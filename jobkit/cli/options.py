@@ -74,6 +74,10 @@ Memory = _option("--memory", "SIZE", "An attempt that uses more is ended; like 5
 WorkingDir = _option("--cwd", "DIR", "Where it runs, below a script root.")
 Isolation = _option("--isolation", "I", "fresh: always a new interpreter; warm: where possible.")
 KeepKernel = _option("--keep-kernel", "D", "A notebook's kernel waits so long after a failure.")
+External = Annotated[
+    bool,
+    typer.Option("--external", help="It runs elsewhere and reports itself by jobkit ping."),
+]
 Nice = Annotated[
     int | None, typer.Option("--nice", metavar="N", help="How far it gives way to others, 0 to 19.")
 ]
@@ -90,6 +94,15 @@ Keep = Annotated[
 ]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", metavar="T", help="A word to find it by. Repeatable.")
+]
+Alerts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--alert",
+        metavar="A",
+        help="Watch it: late=15m, done-by=07:30, running=auto, no-success=26h, failed, recovered, "
+        "failures=3, short; none: not at all. Repeatable.",
+    ),
 ]
 Secrets = Annotated[
     list[str] | None,

@@ -10,6 +10,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,10 @@ Proxy = Annotated[
 ]
 Slots = Annotated[int | None, typer.Option("--slots", help="Runs side by side.")]
 Queues = Annotated[str | None, typer.Option("--queues", help="Queues, the preferred one first.")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option("--metrics-port", metavar="N", help="Show metrics of this process on a port."),
+]
 
 
 class Services:
@@ -104,13 +109,20 @@ def _signals() -> list[signal.Signals]:
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
-def scheduler() -> None:
+def scheduler(metrics_port: MetricsPort = None) -> None:
     """Make runs of due slots; any number of schedulers may run at once."""
     from jobkit.scheduler import Scheduler
 
     _log_to_stderr()
-    with o.open_kit(waits=True) as kit:
-        made = Scheduler(kit.database, kit.settings)
+    with o.open_kit(waits=True, metrics_port=metrics_port) as kit, ExitStack() as open_ports:
+        told: dict[str, Any] = {}
+        if kit.settings.metrics_port is not None:
+            from jobkit import exporter
+
+            ticks = exporter.Ticks()
+            open_ports.enter_context(exporter.served(ticks.registry, kit.settings))
+            told["told"] = ticks.add
+        made = Scheduler(kit.database, kit.settings, **told)
         services = Services()
         services.start("scheduler", made.run, made.stop.set)
         log.info("%s on %s", made.name, kit.url)
@@ -122,13 +134,20 @@ def worker(
     slots: Slots = None,
     name: Annotated[str | None, typer.Option("--name", help="A name; the host's if unset.")] = None,
     drain: Annotated[bool, typer.Option("--drain", help="End when nothing waits.")] = False,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Execute runs; start one on each machine that shall work."""
     from jobkit.worker import Worker
 
     _log_to_stderr()
-    with o.open_kit(waits=True, queues=queues, slots=slots) as kit:
+    given = {"queues": queues, "slots": slots, "metrics_port": metrics_port}
+    with o.open_kit(waits=True, **given) as kit, ExitStack() as open_ports:
         made = Worker(kit.database, kit.settings, name=name, until_idle=drain)
+        if kit.settings.metrics_port is not None:
+            from jobkit import exporter
+
+            work = exporter.Work(made.doings)
+            open_ports.enter_context(exporter.served(work.registry, kit.settings))
         services = Services()
         services.start("worker", made.run, made.stop)
         log.info("%s on %s", made.worker_id, kit.url)
@@ -235,11 +254,9 @@ def _token(kit: Kit) -> str | None:
 
 
 def _log_to_stderr() -> None:
-    from jobkit import settings
+    from jobkit import logs, settings
 
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s"
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    if settings.load(db_url=o.chosen.url).dispatch_lock_duration is not None:
+    chosen = settings.load(db_url=o.chosen.url)
+    logs.begin(chosen.log_format, chosen.log_level)
+    if chosen.dispatch_lock_duration is not None:
         log.warning("DISPATCH_LOCK_DURATION does nothing: slots are unique in the database.")

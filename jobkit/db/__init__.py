@@ -2,7 +2,7 @@
 
 from jobkit.db.bulk import continue_ids, copy_rows, without_indexes
 from jobkit.db.columns import BigId, JsonText, Utc
-from jobkit.db.conditions import OneOf, Rarely
+from jobkit.db.conditions import LaterBy, OneOf, Rarely
 from jobkit.db.database import Database
 from jobkit.db.inserts import insert_new, insert_once
 from jobkit.db.postgres import (
@@ -30,6 +30,7 @@ __all__ = [
     "BigId",
     "Database",
     "JsonText",
+    "LaterBy",
     "OneOf",
     "Prepared",
     "Pulse",

@@ -56,6 +56,29 @@ def _one_of_json(element: OneOf, compiler: Any, **more: Any) -> str:
     return f"{column} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - compiled parts
 
 
+class LaterBy(Condition):
+    """Whether an instant is later than another one by more than so many seconds."""
+
+    inherit_cache = True
+
+    def __init__(
+        self, column: sa.ColumnElement[Any], other: sa.ColumnElement[Any], seconds: int
+    ) -> None:
+        super().__init__(column, other, sa.literal_column(str(int(seconds))))
+
+
+@compiles(LaterBy)
+def _later_by(element: LaterBy, compiler: Any, **more: Any) -> str:
+    column, other, seconds = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"{column} > {other} + {seconds} * INTERVAL '1 second'"
+
+
+@compiles(LaterBy, "sqlite")
+def _later_by_days(element: LaterBy, compiler: Any, **more: Any) -> str:
+    column, other, seconds = (compiler.process(clause, **more) for clause in element.clauses)
+    return f"(julianday({column}) - julianday({other})) * 86400 > {seconds}"
+
+
 class Rarely(Condition):
     """A condition that hardly any row meets.
 

@@ -171,7 +171,28 @@ def parse_url(url: str) -> URL:
             f"jobkit runs on SQLite and PostgreSQL, not on {parsed.drivername}.",
             "Write sqlite:///jobkit.db or postgresql://user:password@host/database.",
         )
-    return parsed
+    return _hiding(parsed)
+
+
+def _hiding(url: URL) -> URL:
+    """Bring a password to where it is hidden when the URL is shown; BadInput where none could be.
+
+    SQLAlchemy hides what stands between the user and the host, and nothing else.
+    """
+    if "@" in (url.host or ""):
+        raise BadInput(
+            "The password in JOBKIT_DB_URL holds an @, and what follows it looks like the host.",
+            "Write %40 for it, as in postgresql://user:pass%40word@host/database.",
+        )
+    if "sslpassword" in url.query:
+        raise BadInput(
+            "JOBKIT_DB_URL holds an sslpassword, which would be shown with it.",
+            "Put it into ~/.pg_service.conf, and write postgresql://?service=NAME.",
+        )
+    if (given := url.query.get("password")) is None:
+        return url
+    password = given if isinstance(given, str) else given[-1]
+    return url.difference_update_query(["password"]).set(password=password)
 
 
 def _several_hosts(url: str) -> URL | None:

@@ -30,6 +30,7 @@ def open_server(url: URL) -> Engine:
         ) from None
     engine = sa.create_engine(
         url,
+        hide_parameters=True,  # errors and logs hold no values of rows
         pool_size=5,
         max_overflow=20,
         pool_timeout=10,

@@ -33,10 +33,15 @@ def open_file(url: URL) -> Engine:
             )
         url = url.set(database=str(path))
         # The connection used last: it knows the pages that it has just written.
-        engine = sa.create_engine(url, pool_size=20, max_overflow=80, pool_use_lifo=True)
+        engine = sa.create_engine(
+            url, hide_parameters=True, pool_size=20, max_overflow=80, pool_use_lifo=True
+        )
     else:
         engine = sa.create_engine(
-            url, poolclass=sa.pool.StaticPool, connect_args={"check_same_thread": False}
+            url,
+            hide_parameters=True,
+            poolclass=sa.pool.StaticPool,
+            connect_args={"check_same_thread": False},
         )
     sa.event.listen(engine, "connect", _prepare)
     return engine

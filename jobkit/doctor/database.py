@@ -28,6 +28,8 @@ from jobkit.errors import DatabaseRefused
 from jobkit.text import duration, size
 from jobkit.wakeups import probe
 
+UPGRADE = "Run: jobkit db upgrade"
+"""What nothing else can be looked at before."""
 SLOW_SECONDS = 0.1
 SKEW_SECONDS, WRONG_SECONDS = 1.0, 30.0
 LARGE_LOG = 64 << 20
@@ -103,10 +105,10 @@ def schema(this: Check, patient: Patient) -> Iterator[Finding]:
             "Upgrade jobkit on this machine: pip install --upgrade jobkit",
         )
     elif standing.is_empty:
-        yield this.warning("The database has no tables yet.", "Run: jobkit db upgrade")
+        yield this.warning("The database has no tables yet.", UPGRADE)
     else:
         found = standing.revision or "an older system"
-        yield this.problem(f"{here}, the database of {found}.", "Run: jobkit db upgrade")
+        yield this.problem(f"{here}, the database of {found}.", UPGRADE)
 
 
 @check("clock")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jobkit import migrations
 from jobkit.clock import SystemClock
 from jobkit.db import Database, copies
 from jobkit.db.database import parse_url
@@ -54,8 +53,6 @@ def _inside(patient: Patient, limit: float) -> list[Finding]:
     findings: list[Finding] = []
     for step in (database.ANSWERS, database.SCHEMA):
         findings += run(step, patient, limit=limit)
-        if any(finding.grade == PROBLEM for finding in findings):
+        if any(item.grade == PROBLEM or item.advice == database.UPGRADE for item in findings):
             return findings
-    if migrations.standing(patient.opened).is_empty:
-        return findings
     return findings + run(INSIDE, patient, limit=limit)

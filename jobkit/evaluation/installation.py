@@ -38,13 +38,22 @@ def look_at_installation(connection: Connection, now: datetime, settings: Settin
     _look_at_disks(ledger, settings)
 
 
+def is_scheduler_away(connection: Connection, now: datetime, settings: Settings) -> bool:
+    """Whether no scheduler was seen for so long that an alert is to fire."""
+    return _no_scheduler(connection, now, settings) is not None
+
+
 def look_for_scheduler(connection: Connection, now: datetime, settings: Settings) -> bool:
     """Find, for a worker, that no scheduler is there any more; returns whether that is so."""
-    seen_at = duties.last_taken(connection, duties.HEARTBEAT)
-    found = alerting.no_scheduler(now, settings.alert_no_scheduler, seen_at)
+    found = _no_scheduler(connection, now, settings)
     if found is not None:
         Ledger(connection, now, settings).settle("no-scheduler", found, INSTALLATION)
     return found is not None
+
+
+def _no_scheduler(connection: Connection, now: datetime, settings: Settings) -> Finding | None:
+    seen_at = duties.last_taken(connection, duties.HEARTBEAT)
+    return alerting.no_scheduler(now, settings.alert_no_scheduler, seen_at)
 
 
 def _no_worker(ledger: Ledger, settings: Settings) -> Finding | None:

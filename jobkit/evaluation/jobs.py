@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,24 +13,29 @@ from sqlalchemy.engine import Connection
 
 from jobkit import alerting
 from jobkit.alerting import Finding, Run
+from jobkit.errors import JobkitError
 from jobkit.evaluation.ledger import Ledger, Subject
 from jobkit.expectation import Expectation
 from jobkit.settings import Settings
 from jobkit.store import alerts, clocks, successes
 from jobkit.store.definitions import schedule_of
 
+log = logging.getLogger("jobkit.alerts")
+
 OVERLAP = timedelta(seconds=40)
 """How far back runs that ended are looked at once more: a commit may become visible later than one
 of a later instant, by as much as a transaction may take."""
 STALE = timedelta(minutes=5)
 """An open alert of which nothing was heard for so long is looked at all the same."""
+MOST_BEGUN = 200
+"""Alerts that one look opens: a database is not held up where thousands of jobs stand still."""
 UNWATCHED = "it is not watched any more"
-COUNTED = 10
-"""Failures in a row are counted so far, or as far as a rule asks."""
 
 
-def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> None:
+def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> bool:
     """Bring the alerts of all jobs up to date, and post what people are to know.
+
+    Returns whether more is to be done at once: a transaction opens only so many alerts.
 
     1. Take the mark: one looks at a time.
     2. Read what runs and waits, what ended since, whose clock is due, what is open.
@@ -39,12 +45,14 @@ def look_at_jobs(connection: Connection, now: datetime, settings: Settings) -> N
     since = alerts.take_mark(connection, now)
     ledger = Ledger(connection, now, settings)
     for case in _cases(ledger, since):
-        if not case.is_watched:
-            case.close()
-            continue
-        for kind, judge in _JUDGES.items():
-            case.settle(kind, judge)
-        case.set_clocks()
+        if ledger.begun >= MOST_BEGUN:
+            alerts.set_mark(connection, since)
+            return True
+        try:
+            case.judge()
+        except JobkitError as error:  # a row of an older system: the other jobs are well
+            log.warning("the alerts of %s cannot be judged: %s", case.job.name, error)
+    return False
 
 
 @dataclass
@@ -78,6 +86,15 @@ class Case:
     @property
     def is_watched(self) -> bool:
         return bool(self.job.is_active and self.job.deleted_at is None and self.job.alerts)
+
+    def judge(self) -> None:
+        """Ask all rules, and say when the clocks are due next."""
+        if not self.is_watched:
+            self.close()
+            return
+        for kind, judge in _JUDGES.items():
+            self.settle(kind, judge)
+        clocks.set_clocks(self.connection, self.wound)
 
     def settle(self, kind: str, judge: Any) -> None:
         """Ask one rule, where the job has it and anything is new, and settle what it finds."""
@@ -120,10 +137,6 @@ class Case:
         """Have a clock looked at next at an instant."""
         clock = {"of": self.job.id, "named": kind, "since_at": since, "due_at": due_at}
         self.wound.append(clock)
-
-    def set_clocks(self) -> None:
-        """Write when the clocks are due next."""
-        clocks.set_clocks(self.connection, self.wound)
 
     def usual(self, run: Run) -> Expectation:
         """Return what was usual when a run began."""
@@ -192,8 +205,8 @@ def _failures(case: Case) -> Finding | None:
 
 
 def _decided(case: Case) -> list[Run]:
-    most = max(COUNTED, case.rules.get("failures", 0)) + 1
-    return _read(case, alerts.decided(case.connection, case.job.id, most))
+    rows = alerts.decided(case.connection, case.job.id, alerting.MOST_FAILURES)
+    return _read(case, rows)
 
 
 def _short(case: Case) -> Finding | None:
@@ -256,7 +269,7 @@ _ALWAYS = ("late", "running")
 
 def _cases(ledger: Ledger, since: datetime) -> Iterable[Case]:
     connection, now = ledger.connection, ledger.now
-    waiting = _by_job(alerts.unfinished(connection))
+    waiting = _by_job(row for row in alerts.unfinished(connection) if _may_tell(row, now))
     ended = _by_job(alerts.ended(connection, since - OVERLAP))
     due: dict[int, set[str]] = defaultdict(set)
     for clock in clocks.due(connection, now):
@@ -276,6 +289,19 @@ def _cases(ledger: Ledger, since: datetime) -> Iterable[Case]:
         case.waiting, case.ended = (_read(case, some) for some in rows)
         case.clocks = wound.get(job_id, {})
         yield case
+
+
+def _may_tell(row: Any, now: datetime) -> bool:
+    """Whether an unfinished run can be late or run too long: nearly all are well, and are left."""
+    late, longest = row.alerts.get("late"), row.alerts.get("running")
+    if row.status == "PENDING":
+        slot = row.scheduled_for
+        return late is not None and slot is not None and (now - slot).total_seconds() >= late
+    delay = run_of(row).delay
+    if late is not None and delay is not None and delay.total_seconds() >= late:
+        return True
+    took = 0.0 if row.claimed_at is None else (now - row.claimed_at).total_seconds()
+    return longest is not None and (longest == "auto" or took >= longest)
 
 
 def _by_job(rows: Iterable[Any]) -> dict[int, list[Any]]:

@@ -39,6 +39,7 @@ class Ledger:
     def __init__(self, connection: Connection, now: datetime, settings: Settings) -> None:
         self.connection = connection
         self.now = now
+        self.begun = 0
         self.opened = {row.key: row for row in alerts.opened(connection)}
         self._mutes = alerts.mutes(connection, now)
         self._quiet = settings.quiet_hours
@@ -69,13 +70,15 @@ class Ledger:
             )
 
     def _begin(self, key: str, finding: Finding, subject: Subject) -> None:
-        alert_id = alerts.open_(self.connection, self.now, key, finding, subject.job_id)
-        if alert_id is None:
+        tells = subject.tells and not self._is_muted(subject)
+        row = alerts.open_(self.connection, self.now, key, finding, subject.job_id, is_told=tells)
+        if row is None:
             return
-        row = alerts.by_id(self.connection, alert_id)
-        self._tell(row, finding, subject)
+        self.begun += 1
+        if tells:
+            self._post_firing(row, finding, subject)
         if finding.is_over:
-            alerts.resolve(self.connection, self.now, alert_id, "it was over when it was seen")
+            alerts.resolve(self.connection, self.now, row.id, "it was over when it was seen")
 
     def _go_on(self, row: Any, finding: Finding, subject: Subject) -> None:
         before = row.run_id, row.about_at
@@ -91,8 +94,11 @@ class Ledger:
         if not subject.tells or self._is_muted(subject):
             return
         if alerts.tell(self.connection, self.now, row.id):
-            words = _about(subject, finding.text)
-            self._post(row, subject, "firing", finding.severity, words, [], finding.run_id)
+            self._post_firing(row, finding, subject)
+
+    def _post_firing(self, row: Any, finding: Finding, subject: Subject) -> None:
+        words = _about(subject, finding.text)
+        self._post(row, subject, "firing", finding.severity, words, [], finding.run_id)
 
     def _tell_again(self, row: Any, finding: Finding, subject: Subject, every: timedelta) -> None:
         if self._is_muted(subject) or not alerts.remind(self.connection, self.now, row.id, every):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shlex
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy.engine import Connection, Row
 
-from jobkit import alerting, definition, parameters, portraits
+from jobkit import alerting, definition, parameters, portraits, text
 from jobkit.cards import Card
 from jobkit.errors import BadInput, CannotStart, Conflict, JobkitError, NotFound
 from jobkit.executors.target import resolve, split_function
@@ -34,8 +35,10 @@ from jobkit.listings import author, deployment
 from jobkit.listings.deployment import Deployment
 from jobkit.listings.listing import Collection, Listing
 from jobkit.schedule import clocks
-from jobkit.store import definitions, history, paging, requests, successes
+from jobkit.states import EXTERNAL
+from jobkit.store import definitions, history, paging, pings, requests, successes
 from jobkit.store.definitions import schedule_of
+from jobkit.text import clean
 from jobkit.wakeups import notify
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 MOST_BACKFILLED = 10_000
 MOST_LOOKED_AT = 500
 SHOWN_SLOTS = 5
+MOST_SAID = 50_000
+"""Characters of a ping's message that are kept: one chunk of output at most."""
 
 
 class JobList(Listing[Job]):
@@ -173,6 +178,7 @@ class Jobs(Collection):
             "created_at": now,
             "is_active": True,
             "max_retries": self._kit.settings.max_retry_attempts,
+            **(definition.external_columns(given, args) if _is_external(given) else {}),
             **definition.schedule_columns(given, self._kit.settings, now),
             **definition.other_columns(given),
         }
@@ -182,6 +188,7 @@ class Jobs(Collection):
             row = definitions.insert(
                 connection, values, now, author.of(self._kit.user, self._kit.source)
             )
+            author.note(self._kit, connection, "added a job", f"{row.name}, version 1")
             notify(connection)
         return self.picture(row)
 
@@ -195,7 +202,8 @@ class Jobs(Collection):
         definition.check_keywords(given)
         values = definition.other_columns(given)
         if target is not None:
-            values["script_path"] = self._checked_target(target, given)
+            known = {"kind": self[name].kind}
+            values["script_path"] = self._checked_target(target, known | given)
             values.setdefault("source", None)
         if args is not None:
             values["script_args"] = definition.arguments_column(args)
@@ -208,6 +216,7 @@ class Jobs(Collection):
                     f"The job {name!r} is at version {job.version}, not {if_version}.",
                     "Somebody changed it: look, and try again.",
                 )
+            _check_edit_of_external(job, given, args)
             if any(given.get(word) is not None for word in timed):
                 values |= definition.schedule_columns(given, self._kit.settings, now, current=job)
             if not values:
@@ -314,6 +323,7 @@ class Jobs(Collection):
             job = definitions.by_name(connection, name)
             checked = _given_params(job, params)
             row = requests.submit(connection, job, checked, self._kit.user, self._kit.clock.now())
+            author.note(self._kit, connection, "submitted a run", f"run {row.id} of {name}")
             notify(connection)
         return run_of(self._kit, row, name)
 
@@ -324,6 +334,10 @@ class Jobs(Collection):
             checked = [_given_params(job, given) for given in params]
             now, user = self._kit.clock.now(), self._kit.user
             made = requests.submit_many(connection, job, checked, user, now)
+            if made:
+                about = f"{author.numbers('run', made)} of {name}"
+                what = "submitted a run" if len(made) == 1 else "submitted runs"
+                author.note(self._kit, connection, what, about)
             notify(connection)
         return made
 
@@ -368,6 +382,8 @@ class Jobs(Collection):
                 by=self._kit.user,
                 now=now,
             )
+            about = f"{name}: {len(made)} runs, {text.iso(start)} to {text.iso(end)}, {backfill_id}"
+            author.note(self._kit, connection, "backfilled a job", about)
             notify(connection)
         return Backfill(slots, made, skipped, backfill_id)
 
@@ -386,8 +402,42 @@ class Jobs(Collection):
                 limit=limit,
                 dry_run=dry_run,
             )
+            if made.runs:
+                about = f"{len(made.runs)} runs of {', '.join(made.slots)}, {made.backfill_id}"
+                author.note(self._kit, connection, "filled holes", about)
             notify(connection)
         return made
+
+    def ping(
+        self,
+        name: str,
+        signal: str = "success",
+        *,
+        exit_code: int | None = None,
+        message: str = "",
+        run_id: int | None = None,
+    ) -> Run:
+        """Let a job that runs elsewhere report itself; `Kit.ping` says how."""
+        said = _read_ping(signal, exit_code, message, run_id)
+        now, settings = self._kit.clock.now(), self._kit.settings
+        with self._kit.database.write() as connection:
+            job = definitions.by_name(connection, name, lock=True)
+            if job.kind != EXTERNAL:
+                raise BadInput(
+                    f"{name!r} is run by jobkit, which knows how it goes.",
+                    f"For one that runs elsewhere: jobkit job add NAME --{EXTERNAL}",
+                )
+            moved = pings.receive(
+                connection,
+                job,
+                said,
+                now,
+                random.Random(),  # noqa: S311 - nothing of it is tried again
+                by=self._kit.user,
+                patience=settings.patience,
+            )
+            notify(connection)
+        return self._kit.run(moved)
 
     def expectation(self, job: str, params: Mapping[str, Any] | None = None) -> Expectation:
         """Return how long a job usually takes, from its last 200 successes.
@@ -407,12 +457,14 @@ class Jobs(Collection):
         changed = definitions.change(
             connection, job, values, what, now, author.of(self._kit.user, self._kit.source)
         )
+        about = f"{changed.name}, version {changed.version}"
+        author.note(self._kit, connection, f"{what} a job", about)
         notify(connection)
         return changed
 
     def _checked_target(self, target: str, given: Mapping[str, Any]) -> str:
-        if given.get("source") is not None:
-            return definition.name_column(target)  # the text travels; this only names it
+        if given.get("source") is not None or _is_external(given):
+            return definition.name_column(target)  # it only names what is kept, or is elsewhere
         try:
             path, _function = split_function(target)
             resolve(path, [root.absolute() for root in self._kit.settings.script_roots])
@@ -435,6 +487,24 @@ class Jobs(Collection):
         )
 
 
+def _is_external(given: Mapping[str, Any]) -> bool:
+    return given.get("kind") == EXTERNAL
+
+
+def _check_edit_of_external(
+    job: Row[Any], given: Mapping[str, Any], args: Sequence[str] | None
+) -> None:
+    """Refuse to tell a job that runs elsewhere how, and to move a job there or back."""
+    is_external = job.kind == EXTERNAL
+    if is_external:
+        definition.external_columns(given, args)
+    if given.get("kind") is not None and _is_external(given) != is_external:
+        raise BadInput(
+            f"{job.name!r} cannot become a job that runs {'here' if is_external else 'elsewhere'}.",
+            "Add another job.",
+        )
+
+
 def _given_params(job: Row[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Check what is given to one run against the job's signature; BadInput says what is wrong."""
     checked = parameters.check(job.signature, given, job.params, job=job.name)
@@ -452,6 +522,22 @@ def _checked_params(values: Mapping[str, Any]) -> dict[str, Any]:
         is_whole=values["schedule_type"] != "manual",
     )
     return {"params": own or None}
+
+
+def _read_ping(signal: str, exit_code: int | None, message: str, run_id: int | None) -> pings.Ping:
+    """Check what a ping says; the end of a message that is too long is kept."""
+    if signal not in pings.SIGNALS:
+        raise BadInput(f"{signal!r} is no signal.", f"Use one of: {', '.join(pings.SIGNALS)}.")
+    if exit_code is not None and (not -255 <= exit_code <= 255 or signal == "start"):
+        raise BadInput(f"exit_code={exit_code} is no exit code of that.", "Use 0 to 255 at an end.")
+    if exit_code is not None and (exit_code == 0) != (signal == "success"):
+        raise BadInput(
+            f"The exit code {exit_code} is no {signal}.", "Give one of both: the code says it."
+        )
+    text = clean(message)
+    kept = text[-MOST_SAID:]
+    omitted = len(text[: len(text) - len(kept)].encode())
+    return pings.Ping(signal, exit_code, kept, omitted, run_id)
 
 
 def upcoming(schedule: Any, after: datetime, count: int) -> list[datetime]:

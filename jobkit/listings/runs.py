@@ -16,6 +16,7 @@ from jobkit.errors import BadInput, JobFailed, JobkitError
 from jobkit.expectation import Expectation
 from jobkit.handles import Edit, Kept, Run, Version, edit_of, kept_of, run_of, version_of
 from jobkit.hindrance import PATIENCE, hindrance
+from jobkit.listings import author
 from jobkit.listings.listing import Collection
 from jobkit.listings.runlist import FAILED, SUCCEEDED, RunList, Wanted
 from jobkit.portraits import Sight
@@ -192,7 +193,8 @@ class Runs(Collection):
     def cancel(self, run_id: int) -> Run:
         """End a run that waits, or ask its worker to end it."""
         with self._kit.database.write() as connection:
-            requests.cancel(connection, run_id, self._kit.user, self._kit.clock.now())
+            if requests.cancel(connection, run_id, self._kit.user, self._kit.clock.now()):
+                author.note(self._kit, connection, "cancelled a run", f"run {run_id}")
             notify(connection)
         return self[run_id]
 
@@ -229,6 +231,7 @@ class Runs(Collection):
         with self._kit.database.write() as connection:
             history.run(connection, run_id)
             kernels.wish(connection, run_id, what, self._kit.user, self._kit.clock.now(), source)
+            author.note(self._kit, connection, f"asked a kept kernel to {what}", f"run {run_id}")
             notify(connection)
         return self[run_id]
 
@@ -236,6 +239,7 @@ class Runs(Collection):
         """Make a new run of what a finished run ran."""
         with self._kit.database.write() as connection:
             new = requests.retry(connection, run_id, self._kit.user, self._kit.clock.now())
+            author.note(self._kit, connection, "ran a run again", f"run {run_id} as run {new}")
             notify(connection)
         return self[new]
 
@@ -249,6 +253,7 @@ class Runs(Collection):
             if not run.is_final:
                 requests.cancel(connection, run_id, user, now)
             new = requests.repeat(connection, run_id, user, now)
+            author.note(self._kit, connection, "reset a run", f"run {run_id} as run {new}")
             notify(connection)
         return self[new]
 

@@ -11,12 +11,15 @@ from jobkit import parameters, text
 from jobkit.clock import stopwatch
 from jobkit.errors import BadInput, JobkitError
 from jobkit.handles import Run, run_of
+from jobkit.listings import author
 from jobkit.states import RUN_STATUSES, TRIGGERS
 from jobkit.store import definitions, requests, search
 from jobkit.store.search import Sieve
 from jobkit.wakeups import notify
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from jobkit.kit import Kit
 
 PAGE_SECONDS = 0.06
@@ -117,25 +120,38 @@ class Searching:
     def cancel(self, ids: Sequence[int]) -> Done:
         """End these runs, or ask their workers to; what cannot be is told, the others are."""
         by = self._kit.user
-        return self._each(ids, lambda link, run, now: requests.cancel(link, run, by, now))
+
+        def cancel(link: Connection, run: int, now: datetime) -> str:
+            return f"run {run}" if requests.cancel(link, run, by, now) else ""
+
+        return self._each(ids, "cancelled a run", cancel)
 
     def retry(self, ids: Sequence[int]) -> Done:
         """Make a new run of what each of these finished runs ran."""
         by = self._kit.user
-        return self._each(ids, lambda link, run, now: requests.retry(link, run, by, now))
 
-    def _each(self, ids: Sequence[int], act: Callable[[Any, int, datetime], Any]) -> Done:
+        def retry(link: Connection, run: int, now: datetime) -> str:
+            return f"run {run} as run {requests.retry(link, run, by, now)}"
+
+        return self._each(ids, "ran a run again", retry)
+
+    def _each(
+        self, ids: Sequence[int], what: str, act: Callable[[Connection, int, datetime], str]
+    ) -> Done:
+        """Act on each; `act` says about what it did, or nothing when there was nothing to do."""
         done, refused = [], {}
         for start in range(0, len(ids), TOGETHER):
             with self._kit.database.write() as connection:
                 now = self._kit.clock.now()
                 for run_id in ids[start : start + TOGETHER]:
                     try:
-                        act(connection, run_id, now)
+                        about = act(connection, run_id, now)
                     except JobkitError as error:
                         refused[run_id] = error.message
                     else:
                         done.append(run_id)
+                        if about:
+                            author.note(self._kit, connection, what, about)
                 notify(connection)
         return Done(done, refused)
 

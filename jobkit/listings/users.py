@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from jobkit import passwords, roles
-from jobkit.accounts import Deed, Principal, Session, User, picture
+from jobkit.accounts import Principal, Session, User, picture
 from jobkit.errors import BadInput, Conflict, Refused
 from jobkit.listings import author
-from jobkit.store import audit, guesses, users
+from jobkit.store import guesses, users
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
@@ -178,18 +178,23 @@ class Users:
         Refused says which of these it was.
         """
         role = roles.of_groups(groups, self._kit.settings.roles_of_groups)
+        by = self._from(address)
         with self._kit.database.write() as connection:
             user = users.by_subject(connection, subject)
             refused = _why_out(connection, user, name, role)
             if refused is None and role is not None:
                 known = user or self._insert(connection, name, role, subject=subject)
+                if user is None:
+                    author.note(by, connection, "added a user", f"{name}, {role}", who=name)
                 if known.role != role:
                     users.change(connection, known.id, {"role": role})
+                    about = f"{known.name}, {role}"
+                    author.note(by, connection, "set a role", about, who=known.name)
                 return self._open(connection, known, address, browser)
             if user is not None:
                 users.end_sessions(connection, user.id)
-            now, who = self._kit.clock.now(), name if user is None else user.name
-            audit.note(connection, now, who=who, what="was refused to sign in", address=address)
+            who = name if user is None else user.name
+            author.note(by, connection, "was refused to sign in", who=who)
         raise refused or Refused(_WRONG)
 
     def _open(self, connection: Connection, user: Row[Any], address: str, browser: str) -> str:
@@ -205,7 +210,7 @@ class Users:
         }
         users.end_old_sessions(connection, now, idle=IDLE, longest=LONGEST)
         users.open_session(connection, values)
-        audit.note(connection, now, who=user.name, what="signed in", address=address)
+        author.note(self._from(address), connection, "signed in", who=user.name)
         return secret
 
     def signed_in(self, secret: str) -> Principal | None:
@@ -225,8 +230,10 @@ class Users:
         with self._kit.database.write() as connection:
             if everywhere and who.user is not None:
                 users.end_sessions(connection, users.by_name(connection, who.user).id)
+                author.note(self._kit, connection, "signed out everywhere", who=who.name)
             elif who.session is not None:
                 users.end_session(connection, who.session)
+                author.note(self._kit, connection, "signed out", who=who.name)
 
     def sessions(self, name: str) -> list[Session]:
         """Return where a user is signed in, the session that was used last first."""
@@ -240,16 +247,9 @@ class Users:
             if now - item.seen_at <= IDLE and now - item.created_at <= LONGEST
         ]
 
-    def note(self, who: str, what: str, about: str = "", address: str = "") -> None:
-        """Record what somebody did, or was refused."""
-        with self._kit.database.write(lazily=True) as connection:
-            now = self._kit.clock.now()
-            audit.note(connection, now, who=who, what=what, about=about, address=address)
-
-    def deeds(self, limit: int = 100) -> list[Deed]:
-        """Return what was done last, the newest first."""
-        with self._kit.database.read() as connection:
-            return [picture(Deed, row) for row in audit.latest(connection, limit)]
+    def _from(self, address: str) -> Kit:
+        """Return a kit that records from where somebody came, before it is known who."""
+        return self._kit.acting_as(self._kit.who, address=address) if address else self._kit
 
     def _checked(self, name: str, password: str, address: str) -> Row[Any]:
         """Return the user whose password it is; Refused otherwise."""
@@ -266,7 +266,7 @@ class Users:
         may_enter = user is not None and user.disabled_at is None
         sealed = user.password_hash if user is not None and may_enter else None
         if not passwords.matches(password, sealed) or user is None:
-            self.note("nobody", "was refused to sign in", "", address)
+            self._from(address).audit.note("was refused to sign in", who="nobody")
             raise Refused(_WRONG, "Ask an admin if you do not know the password any more.")
         pair, *others = keys
         with self._kit.database.write() as connection:

@@ -10,6 +10,7 @@ from jobkit import portraits
 from jobkit.cards import Card
 from jobkit.errors import BadInput, NotFound
 from jobkit.handles import Queue, Run, Worker, run_of, worker_of
+from jobkit.listings import author
 from jobkit.listings.listing import Collection, Listing
 from jobkit.states import WORKER_STATUSES
 from jobkit.store import history, queues, workers
@@ -112,6 +113,7 @@ class Workers(Collection):
         """Ask workers, by name or identity, to finish their runs and end; returns how many."""
         with self._kit.database.write() as connection:
             asked = workers.ask_to_drain(connection, self._kit.clock.now(), name)
+            author.note(self._kit, connection, "drained workers", f"{name} ({asked})")
             notify(connection)
         return asked
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from jobkit.alerting import DECIDED, FAILURES, Finding
-from jobkit.db import OneOf, Prepared, Utc, insert_new, insert_once
+from jobkit.db import LaterBy, OneOf, Prepared, Utc, insert_new, insert_once
 from jobkit.errors import NotFound
 from jobkit.models import (
     alert_marks,
@@ -24,6 +24,8 @@ from jobkit.models import (
     runs,
     workers,
 )
+from jobkit.states import EXTERNAL_QUEUE
+from jobkit.store.definitions import SCHEDULE
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 
 ALL = "all"
@@ -68,8 +70,13 @@ def take_mark(connection: Connection, now: datetime, name: str = ENDED) -> datet
     insert_once(connection, alert_marks, [{"name": name, "at": now}])
     mine = sa.select(alert_marks.c.at).where(alert_marks.c.name == name).with_for_update()
     before: datetime = connection.execute(mine).scalar_one()
-    connection.execute(alert_marks.update().where(alert_marks.c.name == name).values(at=now))
+    set_mark(connection, now, name)
     return before
+
+
+def set_mark(connection: Connection, at: datetime, name: str = ENDED) -> None:
+    """Move a mark that is taken, also back: what was not done is to be looked at again."""
+    connection.execute(alert_marks.update().where(alert_marks.c.name == name).values(at=at))
 
 
 # What is read
@@ -97,14 +104,22 @@ _TOLD = Prepared(
 )
 
 
-def watched(connection: Connection, job_ids: Iterable[int]) -> dict[int, Row[Any]]:
-    """Return the rows of jobs, deleted ones too, without their sources."""
-    columns = [column for column in jobs.c if column.name not in ("source", "signature")]
-    found: dict[int, Row[Any]] = {}
-    statement = sa.select(*columns).where(OneOf(jobs.c.id, "ids"))
-    for row in connection.execute(statement, {"ids": sorted(job_ids)}):
-        found[row.id] = row
-    return found
+def watched(connection: Connection, job_ids: Iterable[int]) -> dict[int, Any]:
+    """Return what a look reads of jobs, deleted ones too: their rules and their schedules."""
+    rows = _JOBS.rows(connection, {"ids": sorted(job_ids)})
+    return {row.id: row for row in rows}
+
+
+_JOBS = Prepared(
+    sa.select(
+        jobs.c.id,
+        jobs.c.name,
+        jobs.c.alerts,
+        jobs.c.is_active,
+        jobs.c.deleted_at,
+        *(jobs.c[name] for name in SCHEDULE),
+    ).where(OneOf(jobs.c.id, "ids"))
+)
 
 
 def unfinished(connection: Connection, limit: int = MOST_RUNS) -> list[Any]:
@@ -113,7 +128,7 @@ def unfinished(connection: Connection, limit: int = MOST_RUNS) -> list[Any]:
 
 
 _UNFINISHED = Prepared(
-    sa.select(*_RUN)
+    sa.select(*_RUN, jobs.c.alerts)
     .select_from(jobs.join(runs, runs.c.job_id == jobs.c.id))
     .where(
         _WATCHED,
@@ -123,7 +138,6 @@ _UNFINISHED = Prepared(
         ),
         runs.c.status.in_((PENDING, IN_PROGRESS)),
     )
-    .order_by(runs.c.job_id, runs.c.id)
     .limit(sa.bindparam("most"))
 )
 
@@ -131,7 +145,8 @@ _UNFINISHED = Prepared(
 def ended(connection: Connection, after: datetime, limit: int = MOST_RUNS) -> list[Any]:
     """Return runs that ended after an instant, those that may tell something, oldest first.
 
-    What failed or was missed; all of jobs that are watched for more, or have an open alert.
+    What failed, was missed or began late; all of jobs that are watched for being short, or have an
+    open alert.
     """
     return _ENDED.rows(connection, {"at": after, "most": limit})
 
@@ -146,7 +161,11 @@ _ENDED = Prepared(
         sa.or_(
             runs.c.status.in_([sa.literal_column(f"'{it}'") for it in (*FAILURES, "MISSED")]),
             jobs.c.alerts.like(sa.literal_column("'%\"short\"%'")),
-            jobs.c.alerts.like(sa.literal_column("'%\"late\"%'")),
+            sa.and_(
+                jobs.c.alerts.like(sa.literal_column("'%\"late\"%'")),
+                runs.c.attempt == 1,
+                LaterBy(runs.c.claimed_at, runs.c.scheduled_for, 1),
+            ),
             _HAS_OPEN,
         ),
     )
@@ -233,7 +252,11 @@ def jobs_since(connection: Connection) -> datetime | None:
 
 def overdue(connection: Connection, before: datetime) -> tuple[int, Any]:
     """Return how many runs were due by an instant and wait, 10,000 at most, and the oldest."""
-    waits = sa.and_(runs.c.status == PENDING, runs.c.available_at <= before)
+    waits = sa.and_(
+        runs.c.status == PENDING,
+        runs.c.available_at <= before,
+        runs.c.queue != EXTERNAL_QUEUE,  # they wait for no worker, and have a deadline
+    )
     some = sa.select(runs.c.id).where(waits).limit(MOST_COUNTED).subquery()
     count = connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
     if not count:
@@ -271,9 +294,18 @@ _OUTCOMES = Prepared(
 
 
 def open_(
-    connection: Connection, now: datetime, key: str, finding: Finding, job_id: int | None
-) -> int | None:
-    """Open an alert; returns its id, or None when one of that key is open already."""
+    connection: Connection,
+    now: datetime,
+    key: str,
+    finding: Finding,
+    job_id: int | None,
+    *,
+    is_told: bool,
+) -> Row[Any] | None:
+    """Open an alert; returns its row, or None when one of that key is open already.
+
+    `is_told`: whoever opens it tells people in the same transaction.
+    """
     row = {
         "key": key,
         "kind": finding.kind,
@@ -285,9 +317,10 @@ def open_(
         "about_at": finding.about_at,
         "opened_at": now,
         "seen_at": now,
+        "told_at": now if is_told else None,
     }
-    made = insert_new(connection, alerts, [row], (alerts.c.id,))
-    return made[0].id if made else None
+    made = insert_new(connection, alerts, [row], tuple(alerts.c))
+    return made[0] if made else None
 
 
 def see(connection: Connection, now: datetime, alert_id: int, finding: Finding) -> None:
@@ -411,3 +444,16 @@ def mutes(connection: Connection, now: datetime) -> dict[str, Row[Any]]:
 def forget_mutes(connection: Connection, now: datetime) -> None:
     """Delete mutes whose time is over."""
     connection.execute(alert_mutes.delete().where(alert_mutes.c.until_at <= now))
+
+
+def named_mutes(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
+    """Return the mutes that last, with their job's name, what ends first first."""
+    of_job = sa.literal("job:").concat(sa.cast(jobs.c.id, sa.Text)) == alert_mutes.c.scope
+    joined = alert_mutes.outerjoin(jobs, of_job)
+    statement = (
+        sa.select(alert_mutes, jobs.c.name.label("job_name"))
+        .select_from(joined)
+        .where(alert_mutes.c.until_at > now)
+        .where(sa.or_(alert_mutes.c.scope == ALL, jobs.c.deleted_at.is_(None)))
+    )
+    return connection.execute(statement.order_by(alert_mutes.c.until_at)).all()

@@ -66,6 +66,20 @@ class Result:
         """Whether the script ended by itself, and well."""
         return self.ended_by == "exit" and self.exit_code == 0
 
+    @property
+    def status(self) -> str:
+        """The status that the attempt's row has for it."""
+        return "SUCCESS" if self.succeeded else _STATUSES[self.ended_by]
+
+
+_STATUSES = {
+    "exit": "FAILURE",
+    "error": "ERROR",
+    "timeout": "TIMEOUT",
+    "cancel": "CANCELLED",
+    "release": "RELEASED",
+}
+
 
 def claim(
     connection: Connection,
@@ -87,7 +101,8 @@ def claim(
     return sorted(taken, key=attrgetter("run_id"))
 
 
-def _claimed_columns() -> tuple[Any, ...]:
+def claimed_columns() -> tuple[Any, ...]:
+    """Return the columns of a run that make a Claim."""
     return (
         runs.c.id.label("run_id"),
         runs.c.job_id,
@@ -154,7 +169,7 @@ def _claim_statement() -> Any:
             progress=None,
             progress_text=None,
         )
-        .returning(*_claimed_columns())
+        .returning(*claimed_columns())
     )
 
 
@@ -428,7 +443,7 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
     rescued = 0
     for run in _LAPSED.rows(connection, {"at": now - grace}):
         kept = _KEPT.rows(connection, {"of": run.id, "number": run.attempt})
-        ending = states.lose_kept(run, now, error=kept[0].error) if kept else states.lose(run, now)
+        ending = _unheard(run, kept, now)
         guard = (runs.c.id == run.id, runs.c.attempt == run.attempt, runs.c.status == IN_PROGRESS)
         still_lapsed = runs.c.lease_until == run.lease_until
         statement = runs.update().where(*guard, still_lapsed).values(ending.run)
@@ -437,6 +452,35 @@ def rescue(connection: Connection, now: datetime, *, grace: timedelta) -> int:
             insert_once(connection, attempts, [attempt_row(run.id, run, ending, said, now)])
             rescued += 1
     return rescued
+
+
+def take_back_all(connection: Connection, now: datetime) -> int:
+    """Take back every run that a worker holds, as if its lease had just run out; returns how many.
+
+    What is executed elsewhere, and only reported here, goes on.
+    """
+    held = runs.update().where(
+        runs.c.status == IN_PROGRESS,
+        runs.c.queue != states.EXTERNAL_QUEUE,
+        runs.c.lease_until >= now,
+    )
+    connection.execute(held.values(lease_until=now - timedelta(milliseconds=1)))
+    taken = 0
+    while rescued := rescue(connection, now, grace=timedelta(0)):
+        taken += rescued
+    return taken
+
+
+def hold_back(connection: Connection, until: datetime) -> int:
+    """Let no run that waits be claimed before an instant; returns how many that concerns."""
+    early = runs.update().where(runs.c.status == PENDING, runs.c.available_at < until)
+    return connection.execute(early.values(available_at=until)).rowcount
+
+
+def _unheard(run: Row[Any], kept: Sequence[Any], now: datetime) -> Ending:
+    if run.queue == states.EXTERNAL_QUEUE:
+        return states.fall_silent(run, now)
+    return states.lose_kept(run, now, error=kept[0].error) if kept else states.lose(run, now)
 
 
 def measured_of(kept: Any) -> dict[str, Any]:
@@ -484,9 +528,10 @@ def _said(connection: Connection, run: Row[Any]) -> str:
 
 
 def expire(connection: Connection, now: datetime) -> int:
-    """End runs that no worker started in time as MISSED; returns how many."""
-    ending = states.expire(now)
-    return _EXPIRE.count(connection, {"at": now} | ending.run)
+    """End runs that were not started in time as MISSED; returns how many."""
+    unheard = states.expire(now, "no ping in time")
+    ended = _EXPIRE_EXTERNAL.count(connection, {"at": now} | unheard.run)
+    return ended + _EXPIRE.count(connection, {"at": now} | states.expire(now).run)
 
 
 EXPIRED = sa.and_(
@@ -496,6 +541,9 @@ EXPIRED = sa.and_(
     runs.c.attempt == 0,
 )
 _EXPIRE = Prepared(runs.update().where(EXPIRED))
+_EXPIRE_EXTERNAL = Prepared(
+    runs.update().where(EXPIRED, runs.c.queue == sa.literal(states.EXTERNAL_QUEUE))
+)
 
 
 def write_output(

@@ -51,7 +51,20 @@ def dispatch(connection: Connection, now: datetime, *, patience: timedelta) -> D
 
     `patience`: how late the misfire policy `skip` still runs a slot.
     """
-    due = _due(connection, now)
+    return _dispatch(connection, _due(connection, now), now, patience)
+
+
+def dispatch_job(
+    connection: Connection, job_id: int, now: datetime, *, patience: timedelta
+) -> Dispatched:
+    """Turn the due slots of one job into runs, as `dispatch` does."""
+    due = _DUE_OF_JOB.rows(connection, {"of": job_id, "at": now})
+    return _dispatch(connection, due, now, patience)
+
+
+def _dispatch(
+    connection: Connection, due: Sequence[Row[Any]], now: datetime, patience: timedelta
+) -> Dispatched:
     unfinished = _unfinished(connection, [job.id for job in due])
     gaps = [(job, _gap(job, now, patience)) for job in due]
     decided = [_decide(job, gap, unfinished[job.id], now) for job, gap in gaps]
@@ -87,6 +100,12 @@ _DUE = Prepared(
     .order_by(jobs.c.next_run)
     .limit(BATCH)
     .with_for_update(skip_locked=True)
+)
+
+_DUE_OF_JOB = Prepared(
+    sa.select(jobs)
+    .where(_LIVE, jobs.c.next_run <= sa.bindparam("at"), jobs.c.id == sa.bindparam("of"))
+    .with_for_update()
 )
 
 

@@ -71,14 +71,14 @@ def post(
 
 
 def latest(
-    connection: Connection, limit: int, *, job: str | None = None, unsent: bool = False
+    connection: Connection, limit: int, *, job: str | None = None, state: str | None = None
 ) -> Sequence[Row[Any]]:
-    """Return the notices that were posted last, the newest first; of a job, or not sent yet."""
+    """Return the notices that were posted last, the newest first; of a job, or in a state."""
     statement = sa.select(notices).order_by(notices.c.created_at.desc(), notices.c.id.desc())
     if job is not None:
         statement = statement.where(notices.c.job == job)
-    if unsent:
-        statement = statement.where(notices.c.sent_at.is_(None))
+    if state is not None:
+        statement = statement.where(_IN[state])
     return connection.execute(statement.limit(limit)).all()
 
 
@@ -141,6 +141,11 @@ def _mine(connection: Connection, notice: Any, values: dict[str, Any]) -> bool:
 
 
 _IS_OPEN = sa.and_(notices.c.sent_at.is_(None), notices.c.given_up_at.is_(None))
+_IN = {
+    "sent": notices.c.sent_at.is_not(None),
+    "waiting": _IS_OPEN,
+    "given up": notices.c.given_up_at.is_not(None),
+}
 _NEXT = Prepared(
     sa.select(notices.c.id)
     .where(

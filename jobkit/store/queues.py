@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit.hindrance import Other, Scene, Server
 from jobkit.models import runs, workers
-from jobkit.states import worker_name
+from jobkit.states import EXTERNAL_QUEUE, worker_name
 from jobkit.store import successes
 from jobkit.store.dispatch import IN_PROGRESS, PENDING
 from jobkit.store.workers import ONLINE
@@ -40,11 +40,14 @@ def scene(
         ahead=_ahead(connection, run, now),
         ends_at=_first_end(connection, serving, now),
         zone=zone,
+        is_external=run.queue == EXTERNAL_QUEUE,
     )
 
 
 def depths(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
     """Return for each queue that has unfinished runs how many wait, are due and run.
+
+    Without what runs elsewhere: no worker is to come for that.
 
     Rows of `queue, waiting, due, running, oldest_at`: since when the oldest is due.
     """
@@ -58,7 +61,7 @@ def depths(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
     columns.append(sa.func.min(sa.case((is_due, runs.c.available_at))).label("oldest_at"))
     statement = (
         sa.select(runs.c.queue, *columns)
-        .where(runs.c.status.in_((PENDING, IN_PROGRESS)))
+        .where(runs.c.status.in_((PENDING, IN_PROGRESS)), runs.c.queue != EXTERNAL_QUEUE)
         .group_by(runs.c.queue)
     )
     return connection.execute(statement).all()

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection, Row
 
 from jobkit import parameters, states
 from jobkit.db import insert_new
-from jobkit.errors import Conflict, NotFound
+from jobkit.errors import BadInput, Conflict, NotFound
 from jobkit.models import jobs, runs
 from jobkit.store.dispatch import cancel_pending, run_row, wish_cancel
 
@@ -41,6 +41,7 @@ def submit_many(
 def _manual(
     job: Row[Any], many: Sequence[dict[str, Any] | None], by: str, now: datetime
 ) -> list[dict[str, Any]]:
+    _refuse_external(job)
     own = job.params or {}
     return [
         run_row(
@@ -50,22 +51,23 @@ def _manual(
     ]
 
 
-def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> None:
-    """End a run that waits, or ask its worker to end it; a repeat does nothing.
+def cancel(connection: Connection, run_id: int, by: str, now: datetime) -> bool:
+    """End a run that waits, or ask its worker to end it; returns whether this caller did.
 
-    NotFound for no such run; Conflict for one that has ended.
+    A repeat does nothing. NotFound for no such run; Conflict for one that has ended.
     """
     which = runs.c.id == run_id
     if cancel_pending(connection, which, now, f"cancelled by {by}"):
-        return
+        return True
     if wish_cancel(connection, which, now, f"cancelled by {by}"):
-        return
+        return True
     run = _run(connection, run_id)
     if run.status in states.FINAL and run.status != "CANCELLED":
         raise Conflict(
             f"Run {run_id} has ended as {run.status} and stays so.",
             f"To run it again: jobkit retry {run_id}",
         )
+    return False
 
 
 def retry(connection: Connection, run_id: int, by: str, now: datetime) -> int:
@@ -87,6 +89,7 @@ def repeat(connection: Connection, run_id: int, by: str, now: datetime) -> int:
     ).one_or_none()
     if job is None:
         raise Conflict(f"The job of run {run_id} was deleted.", "Add the job again.")
+    _refuse_external(job)
     parameters.check(job.signature, run.params or {}, job=job.name)
     row = run_row(
         job,
@@ -126,6 +129,7 @@ def backfill(
 
     A job that allows overlap spreads them over that many lanes; any other keeps its one lane.
     """
+    _refuse_external(job)
     allows = job.overlap_policy == "allow"
     rows = [
         run_row(
@@ -147,6 +151,14 @@ def abandon(connection: Connection, job_id: int, now: datetime) -> None:
     """End what a deleted job still has waiting, and ask for what runs to be ended."""
     cancel_pending(connection, runs.c.job_id == job_id, now, "the job was deleted")
     wish_cancel(connection, runs.c.job_id == job_id, now, "the job was deleted")
+
+
+def _refuse_external(job: Row[Any]) -> None:
+    if job.kind == states.EXTERNAL:
+        raise BadInput(
+            f"The job {job.name!r} runs elsewhere: nothing here can start it.",
+            f"Start it where it runs; it reports itself: jobkit ping {job.name}",
+        )
 
 
 def _make(connection: Connection, rows: list[dict[str, Any]]) -> list[int]:

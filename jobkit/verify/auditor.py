@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from jobkit.store import manifest
 from jobkit.verify import (
     chunks,
+    deeds,
     definitions,
     endings,
     leases,
@@ -29,6 +30,7 @@ CHECKS = (
     *starts.CHECKS,
     *processes.CHECKS,
     *definitions.CHECKS,
+    *deeds.CHECKS,
     *reasons.CHECKS,
 )
 

@@ -77,6 +77,11 @@ class Attempt:
         """Name the attempt as heartbeats do: (run, attempt)."""
         return self.claim.run_id, self.claim.attempt
 
+    @property
+    def job(self) -> str:
+        """The name of the job that it is an attempt of."""
+        return str(self._order.definition.get("name", ""))
+
     def extend(self, leased_at: float) -> None:
         """Let the child live a lease longer, counted from a reading of the stopwatch."""
         with self._lock:

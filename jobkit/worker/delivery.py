@@ -39,7 +39,8 @@ class Parcel:
 class Delivery:
     """Writes reports for many threads: whoever has the turn writes all that wait.
 
-    `take_next` claims, in the same transaction, what the slots that become free execute next.
+    `take_next` claims, in the same transaction, what the slots that become free execute next;
+    `told` hears of each report that was written, and was still its worker's to write.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class Delivery:
         database: Database,
         rng: random.Random,
         take_next: Callable[[Connection, int], Sequence[Order]] = lambda _connection, _limit: (),
+        told: Callable[[Report], object] = lambda _report: None,
     ) -> None:
         self._database = database
         self._rng = rng
         self._take_next = take_next
+        self._told = told
         self._turn = threading.Lock()
         self._gathering = threading.Lock()
         self._waiting: list[Parcel] = []
@@ -124,4 +127,7 @@ class Delivery:
             texts = [it.script for it in reports if it.script is not None]
             keepsakes.add_scripts(connection, texts, now)
             notify(connection)
-            return list(take_next(connection, min(slots, len(won))))
+            orders = list(take_next(connection, min(slots, len(won))))
+        for report in ours:
+            self._told(report)
+        return orders

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from jobkit import logs
 from jobkit.clock import ahead_of
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
@@ -92,6 +93,10 @@ class Heartbeat:
         self._learned(said, renewal, asked_at)
 
     def _run(self) -> None:
+        with logs.about(worker=self._standing().worker_id):
+            self._beat_on()
+
+    def _beat_on(self) -> None:
         clock = self._database.clock
         while not self._stop.is_set():
             began = clock.elapsed()

@@ -9,13 +9,16 @@ import random
 import socket
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from jobkit import logs
 from jobkit.db import Database
 from jobkit.errors import DatabaseUnavailable
 from jobkit.executors.sweep import sweep_dead_workers
@@ -28,6 +31,7 @@ from jobkit.worker.claiming import Claiming
 from jobkit.worker.delivery import Delivery
 from jobkit.worker.heartbeat import Heartbeat, Standing
 from jobkit.worker.keeping import Vigil
+from jobkit.worker.oversight import Oversight
 from jobkit.worker.paused import Paused
 from jobkit.worker.spool import Report, Spool
 from jobkit.worker.workshop import Workshop
@@ -37,6 +41,19 @@ log = logging.getLogger("jobkit.worker")
 FULL_SECONDS = 0.2
 OUTPUT_PAUSE_SECONDS = 5.0
 REGISTER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Doings:
+    """What a worker did since it began, and what it holds."""
+
+    slots: int
+    busy: int
+    """Slots in which something runs."""
+    begun: int
+    """Attempts that it took on."""
+    ended: dict[str, int]
+    """Attempts by their status; LOST: the lease ran out here, and nothing was written."""
 
 
 class Worker:
@@ -59,8 +76,10 @@ class Worker:
         self._claiming = Claiming(database, settings, self._fresh_id())
         self._until_idle = until_idle
         spread = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._delivery = Delivery(database, spread, self._take_next)
+        self._delivery = Delivery(database, spread, self._take_next, self._count_end)
         self._lock = threading.Lock()
+        self._begun = 0
+        self._ended: Counter[str] = Counter()
         self._held: dict[tuple[int, int], Attempt] = {}
         self._vigils: dict[tuple[int, int], Vigil] = {}
         self._threads: set[threading.Thread] = set()
@@ -75,6 +94,7 @@ class Worker:
         url = database.url.render_as_string(hide_password=False)
         self._workshop = Workshop(settings, url)
         self._spool = Spool(settings.spool_dir.expanduser(), url)
+        self._oversight = Oversight(database, settings)
         self._heartbeat = Heartbeat(
             Database(url),
             every=settings.worker_heartbeat_interval,
@@ -89,6 +109,12 @@ class Worker:
     def worker_id(self) -> str:
         """The identity that it is registered under; another one after its row was deleted."""
         return self._claiming.worker_id
+
+    def doings(self) -> Doings:
+        """Return what it did since it began, and what it holds; any thread may ask."""
+        with self._lock:
+            busy = len(self._held) - len(self._vigils)
+            return Doings(self.settings.slots, busy, self._begun, dict(self._ended))
 
     def run(self) -> None:
         """Register, work until told to stop, give back what still runs, sign off.
@@ -106,6 +132,7 @@ class Worker:
         if self._stopping.is_set():
             return
         self._heartbeat.start()
+        self._oversight.start()
         watch = Watch(self.database)
         threading.Thread(target=self._workshop.nursery.warm_up, name="warm-up", daemon=True).start()
         self.ready.set()
@@ -124,6 +151,7 @@ class Worker:
         finally:
             watch.close()
             self._wake.close()
+            self._oversight.stop()
             self._wind_down()
 
     def stop(self) -> None:
@@ -197,7 +225,7 @@ class Worker:
         attempt = Attempt(order, self._workshop, self.settings, clock, self._write_output, resumed)
         with self._lock:
             self._held[attempt.key] = attempt
-        log.debug("run %d, attempt %d", *attempt.key)
+            self._begun += 1
         self._heartbeat.hint()
         return attempt
 
@@ -212,16 +240,23 @@ class Worker:
 
     def _execute(self, attempt: Attempt) -> Attempt | None:
         """Execute an attempt and hand in its result; return what its slot was given instead."""
-        report = self._executed(attempt)
-        if report is not None and attempt.paused is not None:
-            return self._keep(attempt, attempt.paused, report)
-        return self._settle(attempt, report)
+        run_id, number = attempt.key
+        ids = {"run_id": run_id, "attempt": number, "job": attempt.job, "worker": self.worker_id}
+        with logs.about(**ids):
+            log.debug("run %d, attempt %d: begins", run_id, number)
+            report = self._executed(attempt)
+            if report is not None:
+                _tell(report)
+            if report is not None and attempt.paused is not None:
+                return self._keep(attempt, attempt.paused, report)
+            return self._settle(attempt, report)
 
     def _settle(
         self, attempt: Attempt, report: Report | None, *, frees_slot: bool = True
     ) -> Attempt | None:
         if report is None:
             log.warning("run %d, attempt %d: the lease is lost; nothing is written", *attempt.key)
+            self._count("LOST")
             self._let_go(attempt.key)
             return None
         is_settled, order = self._hand_in(report, frees_slot=frees_slot)
@@ -260,6 +295,7 @@ class Worker:
             self._vigils.pop(attempt.key, None)
         if following is None:
             return self._settle(attempt, vigil.end(), frees_slot=not is_kept)
+        self._count("FAILURE")  # written as the next attempt began
         self._let_go(attempt.key)
         return following
 
@@ -334,6 +370,13 @@ class Worker:
                 return
             self._spool.discard(report)
             self._let_go(report.key)
+
+    def _count_end(self, report: Report) -> None:
+        self._count(report.result.status)
+
+    def _count(self, status: str) -> None:
+        with self._lock:
+            self._ended[status] += 1
 
     # Heartbeat
 
@@ -430,3 +473,11 @@ class Worker:
     def _running(self) -> bool:
         with self._lock:
             return bool(self._threads)
+
+
+def _tell(report: Report) -> None:
+    """Log how an attempt ended; that all went well is nothing to tell anybody who did not ask."""
+    result = report.result
+    level = logging.DEBUG if result.succeeded else logging.INFO
+    code = "" if result.exit_code is None else f", exit code {result.exit_code}"
+    log.log(level, "run %d, attempt %d: ended by %s%s", *report.key, result.ended_by, code)

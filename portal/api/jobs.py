@@ -69,6 +69,15 @@ def next_slots(kit: jobkit.Kit, name: JobName, query: shapes.SlotsAsked) -> shap
     return shapes.Slots(items=kit.next_slots(name, query.count))
 
 
+@operation("POST", "/jobs/{name}/pings", needs="operator", status=201)
+def ping_job(kit: jobkit.Kit, name: JobName, body: shapes.Ping) -> shapes.Run:
+    """Report how a job of the kind `external` goes, which runs elsewhere; returns its run."""
+    moved = kit.ping(
+        name, body.signal, exit_code=body.exit_code, message=body.message, run_id=body.run
+    )
+    return shapes.Run.model_validate(moved)
+
+
 @operation("POST", "/jobs/{name}/runs", needs="operator", status=201)
 def submit_run(kit: jobkit.Kit, name: JobName, body: shapes.Submitted) -> shapes.Run:
     """Run a job now, with these parameters over its own."""

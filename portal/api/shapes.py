@@ -130,6 +130,9 @@ class JobChanges(Given):
     env_vars: dict[str, str] | None = None
     secrets: list[Word] | None = Field(None, max_length=100)
     isolation: Word | None = None
+    alerts: list[Word] | None = Field(
+        None, max_length=100, description="`late=15m`, `failed`, ...; an empty list: none."
+    )
 
     def told(self) -> dict[str, Any]:
         """Return what was given."""
@@ -155,6 +158,21 @@ class Resumed(Given):
     """How a schedule starts again."""
 
     catch_up: bool = Field(False, description="The misfire policy gets the slots that passed.")
+
+
+class Ping(Given):
+    """How a job goes that runs elsewhere."""
+
+    signal: Literal["start", "success", "fail"] = "success"
+    exit_code: Annotated[int, Field(ge=-255, le=255)] | None = Field(
+        None, description="Of an end; 0 is a success, all else is none."
+    )
+    message: Annotated[str, Field(max_length=100_000)] = Field(
+        "", description="Kept as output of the run, the last 50,000 characters."
+    )
+    run: RunId | None = Field(
+        None, description="Which run of the job it is; the one that it fits where unset."
+    )
 
 
 class Submitted(Given):
@@ -196,6 +214,7 @@ class Job(Shown):
     variables: dict[str, str] | None = Field(description="For editors; null for others.")
     secrets: list[str] | None = Field(description="Names, never values.")
     isolation: str | None
+    alerts: dict[str, Any] | None = Field(description="What it is watched for; seconds.")
     tags: list[str]
     version: int
     created_at: datetime

@@ -21,7 +21,7 @@ REAL = {"sqlite": "FLOAT", "postgresql": "DOUBLE PRECISION"}
 STATEMENTS = (
     "ALTER TABLE scheduled_jobs ADD COLUMN alerts TEXT",
     # All that a look asks of jobs that are watched: their rows may hold long sources.
-    """CREATE INDEX ix_job_alerts ON scheduled_jobs (id, alerts)
+    """CREATE INDEX ix_job_alerts ON scheduled_jobs (id, alerts, is_active, deleted_at)
         WHERE alerts IS NOT NULL AND is_active AND deleted_at IS NULL""",
     """CREATE TABLE alerts (
         id {id},
