@@ -208,8 +208,7 @@ def _in_zone(value: datetime, zone: str) -> Markup:
 def _counts(kit: jobkit.Kit) -> dict[str, str] | None:
     """Count for the bar, which the page of a database that is away has too."""
     try:
-        queue, workers, firing = kit.queue(), kit.workers(), len(kit.alerts)
-        firing += not kit.alerts.has_scheduler()
+        queue, workers, firing = kit.queue(), kit.workers(), kit.alerts.firing()
     except jobkit.DatabaseUnavailable:
         return None
     statuses = Counter(run.status for run in queue)

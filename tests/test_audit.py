@@ -409,6 +409,17 @@ def test_the_command_line_lists_exports_and_verifies(
     assert "row 2 is missing" in said
 
 
+def test_the_check_in_the_documents_finds_what_was_touched(sealed: Stage, workplace: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "audit.md").read_text("utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    lines = list(sealed.kit.audit.export())
+    (workplace / "audit.jsonl").write_text("\n".join(lines), "utf-8")
+    exec(code, {})
+    (workplace / "audit.jsonl").write_text("\n".join(lines).replace("thing 2", "thing 7"), "utf-8")
+    with pytest.raises(AssertionError, match="thing 7"):
+        exec(code, {})
+
+
 # The page
 
 

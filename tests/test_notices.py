@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import random
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -169,6 +170,29 @@ def test_what_a_dead_scheduler_had_taken_is_sent_by_another_after_its_lease(stag
     assert postman(stage).deliver(MAIL, service)
     with stage.kit.database.write() as connection:
         assert not notices.sent(connection, taken, stage.clock.now()), "it came back too late"
+
+
+def test_a_scheduler_that_comes_back_too_late_does_not_touch_the_try_of_another(
+    stage: Stage,
+) -> None:
+    serve(stage, "mail")
+    post(stage)
+
+    def take() -> Any:
+        with stage.kit.database.write() as connection:
+            return notices.take(connection, "mail", stage.clock.now(), lease=timedelta(minutes=5))
+
+    stale = take()
+    stage.clock.turn(timedelta(minutes=5))
+    now = stage.clock.now()
+    current = take()
+    with stage.kit.database.write() as connection:
+        assert not notices.sent(connection, stale, now)
+        assert not notices.failed(connection, stale, now, random.Random(1), error="x", most=1)
+    (row,) = posted(stage)
+    assert (row.tries, row.available_at, row.error) == (2, now + timedelta(minutes=5), None)
+    with stage.kit.database.write() as connection:
+        assert notices.sent(connection, current, now)
 
 
 def test_what_is_not_taken_is_tried_again_later_each_time_and_then_given_up(

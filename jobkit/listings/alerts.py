@@ -117,6 +117,12 @@ class Alerts:
             rows = alerts.listed(connection, job_id=run.job_id, is_open=True, limit=MOST)
         return [_alert(row) for row in rows if row.run_id == run.id]
 
+    def firing(self) -> int:
+        """Return how many fire; that no scheduler is there is one, seen by a worker or not."""
+        with self._kit.database.read() as connection:
+            count, known = alerts.count_open(connection), alerts.is_open(connection, "no-scheduler")
+        return count + int(not known and not self.has_scheduler())
+
     def has_scheduler(self) -> bool:
         """Whether a scheduler looks after them; False some minutes after the last one was seen."""
         limit = self._kit.settings.alert_no_scheduler

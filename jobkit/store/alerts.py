@@ -417,6 +417,14 @@ def count_open(connection: Connection) -> int:
 _COUNT_OPEN = Prepared(sa.select(sa.func.count()).select_from(alerts).where(_OPEN))
 
 
+def is_open(connection: Connection, key: str) -> bool:
+    """Whether the alert of a key is open."""
+    return _IS_OPEN.scalar(connection, {"key": key}) is not None
+
+
+_IS_OPEN = Prepared(sa.select(alerts.c.id).where(alerts.c.key == sa.bindparam("key"), _OPEN))
+
+
 def acknowledge(connection: Connection, now: datetime, alert_id: int, by: str) -> bool:
     """Note who looks after an open alert; returns whether this caller was the first."""
     may = sa.and_(_OPEN, alerts.c.acknowledged_at.is_(None))
