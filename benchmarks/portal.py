@@ -125,13 +125,20 @@ def fill(kit: Kit, many: int, total: int) -> int:
         ids = write_jobs(connection, many, now)
         connection.execute(workers.insert(), [worker(number, now) for number in range(WORKERS)])
     hours = max(total // many, 1)
-    start = now - hours * HOUR - HOUR
+    start = (now - hours * HOUR - HOUR).replace(minute=0, second=0, microsecond=0)
     with kit.database.filling(), kit.database.write(takes_long=True) as connection:
         for week in range(hours // 168 + 2):
             ensure_partitions(connection, start + week * 168 * HOUR)
         with without_indexes(connection, runs, attempts):
             for hour in range(hours):
-                made = list(lives(ids, start.replace(minute=0, second=0) + hour * HOUR, hour, now))
+                made = list(
+                    lives(
+                        ids,
+                        start + hour * HOUR,
+                        hour,
+                        now,
+                    )
+                )
                 copy_rows(connection, runs, RUN, [run for run, _ in made])
                 copy_rows(connection, attempts, ATTEMPT, [tried for _, tried in made if tried])
     with kit.database.engine.connect() as connection:

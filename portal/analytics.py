@@ -3,50 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app
+from flask import Blueprint, Response, abort
 from htmx_flask import request
 from markupsafe import Markup
 
 import jobkit
+from jobkit.text import parse_instant
+from portal import history
 from portal.pages import page
+from portal.reports.questions import QUESTIONS
 
 blueprint = Blueprint("analytics", __name__)
 
 WINDOWS = {"1d": "1h", "7d": "3h", "30d": "1d", "90d": "1d"}
 """How far back -> how long a bucket is."""
-NAMES = {"1d": "a day", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
-QUESTIONS: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
-    "throughput": ("Runs that ended", lambda log, every: log.throughput(every)),
-    "failures": ("Failures", lambda log, every: log.failures()),
-    "durations": ("How long attempts take", lambda log, every: log.durations()),
-    "queue-wait": ("How long runs wait", lambda log, every: log.queue_wait(every=every)),
-    "utilisation": ("How busy workers are", lambda log, every: log.utilisation(every)),
-    "concurrency": ("Attempts at once", lambda log, every: log.concurrency(every)),
-    "late": ("Late and missed slots", lambda log, every: log.late()),
-    "retries": ("Retries", lambda log, every: log.retries()),
-    "slowest": ("Slowest attempts", lambda log, every: log.slowest()),
-    "flakiest": ("Flakiest jobs", lambda log, every: log.flakiest()),
-}
-MOST_ROWS = 100
 NOTEBOOK = "application/x-ipynb+json"
+NAMES = {"1d": "a day", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 
 
 @blueprint.get("/analytics")
 def index() -> str:
     """Show the chart of each question."""
-    kit, window = _kit(), _window()
-    log, found = current_app.config["ANSWERS"].get(
-        ("analytics", window), lambda: kit.pulse.read(), lambda: _answered(kit, window)
-    )
+    window = _window()
+    found = history.ask("charts", window=window, every=WINDOWS[window])
+    charts = [(name, QUESTIONS[name][0], drawn) for name, drawn in found["charts"].items()]
     return page(
         "analytics/index.html",
         poll=False,
-        found=[item for item in found if item[2]],
-        others=[(name, title) for name, title, chart in found if not chart],
-        **_shown(window, log),
+        found=[(name, title, _markup(drawn)) for name, title, drawn in charts if drawn],
+        others=[(name, title) for name, title, drawn in charts if not drawn],
+        **_shown(window, found),
     )
 
 
@@ -54,26 +43,24 @@ def index() -> str:
 def show(name: str) -> str:
     """Show one answer: its chart, its numbers, its SQL and the cell that gives it again."""
     window = _window()
-    log, report = _answer(name, window)
+    report = _report(name, window)
     return page(
         "analytics/show.html",
         poll=False,
         name=name,
         title=QUESTIONS[name][0],
         report=report,
-        chart=_drawn(report),
-        rows=report.df.head(MOST_ROWS).rows(),
-        hidden=max(0, report.df.height - MOST_ROWS),
-        **_shown(window, log),
+        chart=report["chart"] and _markup(report["chart"]),
+        **_shown(window, report),
     )
 
 
 @blueprint.get("/analytics/<name>/notebook")
 def notebook(name: str) -> Response:
     """Give a notebook whose cell asks the same question again."""
-    _, report = _answer(name, _window())
+    report = _report(name, _window())
     headers = {"Content-Disposition": f"attachment; filename={name}.ipynb"}
-    document = _notebook(QUESTIONS[name][0], report.cell)
+    document = _notebook(QUESTIONS[name][0], report["cell"])
     return Response(json.dumps(document, indent=1), mimetype=NOTEBOOK, headers=headers)
 
 
@@ -99,33 +86,14 @@ def _notebook(title: str, source: str) -> dict[str, Any]:
     }
 
 
-def _answer(name: str, window: str) -> tuple[Any, Any]:
+def _report(name: str, window: str) -> Mapping[str, Any]:
     """Return what is known of a question, or ask; aborts for one that is not there."""
     if name not in QUESTIONS:
         abort(404)
-    kit, ask = _kit(), QUESTIONS[name][1]
-
-    def answer() -> tuple[Any, Any]:
-        log = kit.log(window)
-        return log, ask(log, WINDOWS[window])
-
-    found: tuple[Any, Any] = current_app.config["ANSWERS"].get(
-        ("analytics", window, name), lambda: kit.pulse.read(), answer
+    found: Mapping[str, Any] = history.ask(
+        "report", window=window, every=WINDOWS[window], name=name
     )
     return found
-
-
-def _answered(kit: jobkit.Kit, window: str) -> tuple[Any, list[tuple[str, str, Markup | None]]]:
-    """Ask every question of one look at the history."""
-    log = kit.log(window)
-    return log, [
-        (name, title, _drawn(ask(log, WINDOWS[window]))) for name, (title, ask) in QUESTIONS.items()
-    ]
-
-
-def _kit() -> jobkit.Kit:
-    kit: jobkit.Kit = current_app.config["KIT"]
-    return kit
 
 
 def _window() -> str:
@@ -137,18 +105,15 @@ def _window() -> str:
     return window
 
 
-def _shown(window: str, log: Any) -> dict[str, Any]:
+def _shown(window: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "windows": NAMES,
         "chosen_window": window,
-        "as_of": log.as_of,
-        "missing": log.missing,
+        "as_of": parse_instant(found["as_of"]),
+        "missing": found["missing"],
     }
 
 
-def _drawn(report: Any) -> Markup | None:
-    """Return a report's chart, which escapes what people typed; None where all is nought."""
-    chart = report.chart if report.draw is not None and report.df.height else None
-    if chart is None or not any(value for row in chart.rows for value in row[1:]):
-        return None
-    return Markup(chart.unstyled)  # noqa: S704
+def _markup(chart: str) -> Markup:
+    """Show a chart, which escapes what people typed."""
+    return Markup(chart)  # noqa: S704

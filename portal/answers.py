@@ -39,7 +39,11 @@ class _Answer:
 class Answers:
     """The last answers, by their question."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, most_kept: int = MOST_KEPT, stale_seconds: float = STALE_SECONDS) -> None:
+        self.edition = 0
+        """How often all was forgotten."""
+        self._most_kept = most_kept
+        self._stale_seconds = stale_seconds
         self._lock = threading.Lock()
         self._known: OrderedDict[Hashable, _Answer] = OrderedDict()
         self._asking: dict[Hashable, threading.Lock] = {}
@@ -51,7 +55,7 @@ class Answers:
             asking = self._asking.setdefault(key, threading.Lock())
         if known is not None and _is_good(known, pulse(), stopwatch()):
             return known.value
-        if known is None or known.took < CHEAP_SECONDS or _is_stale(known):
+        if known is None or known.took < CHEAP_SECONDS or self._is_stale(known):
             return self._ask(key, asking, pulse, ask)
         if asking.acquire(blocking=False):
             asking.release()
@@ -63,6 +67,10 @@ class Answers:
         """Ask for everything anew."""
         with self._lock:
             self._known.clear()
+            self.edition += 1
+
+    def _is_stale(self, known: _Answer) -> bool:
+        return stopwatch() - known.at > self._stale_seconds
 
     def _forget(self, key: Hashable) -> None:
         """Drop a question that never had an answer: anybody may ask for jobs that are not there."""
@@ -97,7 +105,7 @@ class Answers:
             with self._lock:
                 self._known[key] = _Answer(value, state, stopwatch(), stopwatch() - began)
                 self._known.move_to_end(key)
-                while len(self._known) > MOST_KEPT:
+                while len(self._known) > self._most_kept:
                     self._asking.pop(self._known.popitem(last=False)[0], None)
             return value
 
@@ -107,7 +115,3 @@ def _is_good(known: _Answer, pulse: str, now: float) -> bool:
     if known.took >= CHEAP_SECONDS:
         kept = max(kept, min(known.took * TIMES, LONGEST_SECONDS))
     return now - known.at < kept
-
-
-def _is_stale(known: _Answer) -> bool:
-    return stopwatch() - known.at > STALE_SECONDS

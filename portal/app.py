@@ -38,6 +38,8 @@ from portal import (
 from portal.api import routes as api
 from portal.api.problems import is_api, problem
 from portal.pages import page
+from portal.reports.questions import Desk, Reports
+from portal.reports.reporter import ReportsUnavailable
 
 WAYS_OUT = {
     400: ("Not like that", "The request is not as it should be.", "Go back, and try again."),
@@ -78,11 +80,14 @@ def create_app(
     token: str | None,
     host: str = "127.0.0.1",
     trusted_hosts: Sequence[str] = (),
+    reports: Reports | None = None,
 ) -> Flask:
     """Make the portal of a kit; without a token or a session nothing works.
 
     `token` opens it as this machine's own; None: the kit's users sign in. `host` is the address it
     listens on, `trusted_hosts` are further names it answers to.
+    `reports`: who reads the history for it, like a `Reporter`; None: it does that itself, which
+    takes hundreds of megabytes.
     """
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MOST_BYTES)
@@ -94,6 +99,7 @@ def create_app(
     access.install(app, kit, token=token, host=host, trusted_hosts=trusted_hosts, needed=needed)
     live.install(app, kit)
     app.config["ANSWERS"] = answers.Answers()
+    app.config["REPORTS"] = reports or Desk(lambda: kit)
     app.config["METER"] = kit.meter()
     app.config["PROVIDER"] = provider.Provider(kit.settings) if kit.settings.oidc_issuer else None
     for noun in NOUNS:
@@ -102,6 +108,9 @@ def create_app(
     app.register_error_handler(jobkit.BadInput, lambda error: _sorry(400, "Not like that", error))
     app.register_error_handler(
         jobkit.DatabaseUnavailable, lambda error: _sorry(503, "The database is away", error)
+    )
+    app.register_error_handler(
+        ReportsUnavailable, lambda error: _sorry(503, "The reports are away", error)
     )
     app.register_error_handler(
         jobkit.ArtifactsUnavailable, lambda error: _sorry(503, "The artifacts are away", error)

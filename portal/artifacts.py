@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
 import jobkit
+from portal import history
 from portal.pages import page
 from portal.previews import IMAGE_LIMIT, can_preview, picture_type, pretty, preview
 
@@ -65,7 +66,10 @@ def picture(run_id: int, attempt: int, name: str) -> ResponseReturnValue:
 def look(run_id: int, attempt: int, name: str) -> str:
     """Show an artifact: a part of the run's page, or a page of its own."""
     artifact = _artifact(run_id, attempt, name)
-    shown = preview(artifact)
+    shown = preview(
+        artifact,
+        lambda: history.ask_anew("table", run_id=run_id, attempt=attempt, artifact=name),
+    )
     if request.htmx:
         return render_template("artifacts/preview.html", artifact=artifact, preview=shown)
     return page("artifacts/show.html", poll=False, artifact=artifact, preview=shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 import jobkit
 from jobkit.text import iso, parse_instant
-from portal.answers import Answers
+from portal import history
 from portal.pages import page
 
 blueprint = Blueprint("coverage", __name__)
@@ -35,17 +36,13 @@ def index() -> str:
     """Show a strip and a figure of each job, the worst first, and the slots that are amiss."""
     window, job = request.args.get("window") or USUAL, request.args.get("job") or None
     at = max(request.args.get("at", 0, type=int), 0)
-    found, amiss, holes = _asked_for(window, job)
     names = _kit().board.names()
     return page(
         "coverage/show.html",
         poll=False,
-        **_map(found, at, MOST_LISTED),
+        **_map(window, job, at, MOST_LISTED),
         at=at,
         step=MOST_LISTED,
-        amiss=amiss[::-1][:MOST_LISTED],
-        hidden=len(amiss[MOST_LISTED:]),
-        holes=holes,
         windows=WINDOWS,
         chosen_window=window,
         chosen_job=job,
@@ -57,52 +54,30 @@ def index() -> str:
 @blueprint.get("/coverage/worst")
 def worst() -> str:
     """Show the jobs that are least covered, which the overview asks for once it is there."""
-    found, _, _ = _asked_for(USUAL, None)
     names = set(_kit().board.names())
-    return render_template("coverage/worst.html", **_map(found, 0, MOST_WORST), names=names)
+    return render_template("coverage/worst.html", **_map(USUAL, None, 0, MOST_WORST), names=names)
 
 
-def _map(found: Any, at: int, most: int) -> dict[str, Any]:
+def _map(window: str, job: str | None, at: int, most: int) -> dict[str, Any]:
     """Return what `coverage/map.html` draws: so many jobs, the worst first."""
-    figures = found.worst_first
-    chart = found.strip(figures[at : at + most])
+    found = history.ask("coverage", window=window, job=job, at=at, most=most)
+    moments = {name: parse_instant(found[name]) for name in ("start", "end", "as_of")}
+    rows = [
+        (name, words, Markup(strip))  # noqa: S704 - it escapes what people typed
+        for name, words, strip in found["rows"]
+    ]
+    amiss = [slot | {"slot": parse_instant(slot["slot"])} for slot in found["amiss"]]
     return {
-        "found": found,
-        "rows": [
-            (figure, Markup(chart.row_svg(row)))  # noqa: S704 - it escapes what people typed
-            for figure, row in zip(figures[at:], chart.rows, strict=False)
-        ],
-        "total": len(figures),
-        "bounds": {"from": iso(found.start), "to": iso(found.window.end)},
-        "step_seconds": chart.step.total_seconds(),
+        "found": found | moments | {"rows": rows, "amiss": amiss},
+        "bounds": {"from": found["start"], "to": found["end"]},
     }
-
-
-def _asked_for(window: str, job: str | None) -> tuple[Any, list[Any], int]:
-    """Return what is known of a window, or ask."""
-    kit = _kit()
-    found: tuple[Any, list[Any], int] = _answers().get(
-        ("coverage", window, job), lambda: kit.pulse.read(), lambda: _judged(kit, window, job)
-    )
-    return found
-
-
-def _judged(kit: jobkit.Kit, window: str, job: str | None) -> tuple[Any, list[Any], int]:
-    """Return a coverage, its slots that are amiss, and how many holes it has."""
-    found = kit.log(window).coverage(job=job)
-    return found, found.amiss, sum(map(len, found.holes().values()))
-
-
-def _answers() -> Answers:
-    answers: Answers = current_app.config["ANSWERS"]
-    return answers
 
 
 @blueprint.get("/coverage/fill")
 def ask() -> str:
     """Say which runs filling would make."""
     start, end, job = _asked()
-    would = _kit().log((start, end)).coverage(job=job).fill(dry_run=True)
+    would = _kit().fill(_holes(start, end, job), dry_run=True)
     bounds = {"from": iso(start), "to": iso(end)}
     return page("coverage/fill.html", poll=False, would=would, bounds=bounds, chosen_job=job)
 
@@ -111,9 +86,14 @@ def ask() -> str:
 def fill() -> ResponseReturnValue:
     """Make a run for each hole; a repeat makes none."""
     start, end, job = _asked()
-    _kit().log((start, end)).coverage(job=job).fill()
-    _answers().forget()
+    _kit().fill(_holes(start, end, job))
+    history.forget()
     return redirect(url_for("coverage.index", job=job), 303)
+
+
+def _holes(start: datetime, end: datetime, job: str | None) -> dict[int, list[datetime]]:
+    found: Mapping[str, Any] = history.ask_anew("holes", start=iso(start), end=iso(end), job=job)
+    return {int(job_id): list(map(parse_instant, slots)) for job_id, slots in found.items()}
 
 
 def _asked() -> tuple[datetime, datetime, str | None]:

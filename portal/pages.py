@@ -86,7 +86,6 @@ def install(app: Flask, kit: jobkit.Kit) -> None:
         hour=lambda value: _time(value, "hour"),
         duration=text.duration,
         size=text.size,
-        figure=figure,
         state=state,
         word=word,
         mark=mark,
@@ -172,19 +171,6 @@ def last_lines(said: str) -> str:
 
 def _lines(said: str) -> list[str]:
     return [line[:LONGEST_LINE] for line in plain(said).strip("\n").splitlines()]
-
-
-def figure(value: object) -> str:
-    """Write a value of a report: instants to the minute, numbers as people read them."""
-    if value is None:
-        return "–"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return text.clean(str(value))[:LONGEST_LINE]
 
 
 def _time(value: datetime | None, say: str, *, is_late: bool = False) -> Markup:

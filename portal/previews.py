@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jobkit
 from jobkit.terminal import plain
 from jobkit.text import size
+from portal.reports.reporter import ReportsUnavailable
 
 TEXT_BYTES = 4096
-TABLE_ROWS = 20
-MOST_COLUMNS = 50
 MOST_CELLS = 200
-LONGEST_VALUE = 200
 TABLE_LIMIT = 64_000_000
 NOTEBOOK_LIMIT = 20_000_000
 IMAGE_LIMIT = 20_000_000
@@ -70,19 +68,22 @@ def can_preview(artifact: jobkit.Artifact) -> bool:
     return _is_readable(kind) or kind in (*PICTURES, NOTEBOOK, PARQUET)
 
 
-def preview(artifact: jobkit.Artifact) -> Preview:
-    """Read as much of an artifact as is shown; what cannot be is said in `note`."""
+def preview(artifact: jobkit.Artifact, table: Callable[[], Mapping[str, Any]]) -> Preview:
+    """Read as much of an artifact as is shown; what cannot be is said in `note`.
+
+    `table`: gives the first rows of one that is a table, as `Desk` does.
+    """
     kind = artifact.media_type
     try:
         if kind in PICTURES:
             return _too_large(artifact, IMAGE_LIMIT) or Preview("image")
         if kind == PARQUET:
-            return _too_large(artifact, TABLE_LIMIT) or _table(artifact)
+            return _too_large(artifact, TABLE_LIMIT) or _table(table())
         if kind == NOTEBOOK:
             return _too_large(artifact, NOTEBOOK_LIMIT) or _notebook(artifact)
         if _is_readable(kind):
             return _text(artifact)
-    except (jobkit.BadInput, jobkit.ArtifactsUnavailable) as error:
+    except (jobkit.BadInput, jobkit.ArtifactsUnavailable, ReportsUnavailable) as error:
         return Preview("nothing", str(error))
     return Preview("nothing", f"Files of type {kind} have no preview.")
 
@@ -118,26 +119,9 @@ def _text(artifact: jobkit.Artifact) -> Preview:
     return Preview("text", note, text=plain(data.decode("utf-8", "replace")))
 
 
-def _table(artifact: jobkit.Artifact) -> Preview:
-    frame = artifact.head(TABLE_ROWS + 1)
-    said = []
-    if frame.height > TABLE_ROWS:
-        said.append(f"the first {TABLE_ROWS} rows")
-    if frame.width > MOST_COLUMNS:
-        said.append(f"the first {MOST_COLUMNS} of {frame.width} columns")
-    columns = tuple(frame.columns[:MOST_COLUMNS])
-    rows = frame.head(TABLE_ROWS).select(columns).iter_rows()
-    return Preview(
-        "table",
-        f"Shown: {', '.join(said)}." if said else "",
-        columns=columns,
-        rows=tuple(tuple(map(_value, row)) for row in rows),
-    )
-
-
-def _value(value: Any) -> str:
-    said = "" if value is None else plain(str(value))
-    return said if len(said) <= LONGEST_VALUE else said[: LONGEST_VALUE - 1] + "…"
+def _table(found: Mapping[str, Any]) -> Preview:
+    rows = tuple(map(tuple, found["rows"]))
+    return Preview("table", found["note"], columns=tuple(found["columns"]), rows=rows)
 
 
 def _notebook(artifact: jobkit.Artifact) -> Preview:

@@ -58,6 +58,10 @@ class Programs:
             assert stopwatch() < deadline, (self.folder / "portal.log").read_text("utf-8")
             nap(0.05)
 
+    def process_id(self, name: str) -> int:
+        """Return the number of a program that runs."""
+        return self._processes[name].pid
+
     def stop(self, name: str) -> None:
         """Ask a program to end, as Ctrl-C does, and wait for it."""
         process = self._processes.pop(name)

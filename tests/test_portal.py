@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 
 import jobkit
 from portal import create_app
+from portal.reports.questions import Reports
 from tests.stage import Stage
 
 TOKEN = "the-token"
@@ -22,8 +23,8 @@ HTMX = {"HX-Request": "true"}
 XML = "{http://www.w3.org/1999/xhtml}"
 
 
-def open_portal(kit: jobkit.Kit) -> FlaskClient:
-    client = create_app(kit, token=TOKEN).test_client()
+def open_portal(kit: jobkit.Kit, reports: Reports | None = None) -> FlaskClient:
+    client = create_app(kit, token=TOKEN, reports=reports).test_client()
     assert client.get("/", query_string={"token": TOKEN}).status_code == 303
     return client
 

@@ -25,6 +25,7 @@ from jobkit.store import claims
 from jobkit.store.claims import Claim
 from portal import create_app, previews, serve
 from portal.previews import picture_type
+from portal.reports import questions
 from tests.stage import Stage, set_stage
 from tests.test_keepsakes import PROVENANCE, end, kept_here, leave, parquet
 from tests.test_portal import HTMX, TOKEN, body, open_portal, tree, words
@@ -297,8 +298,8 @@ def test_a_table_shows_its_first_rows(
 ) -> None:
     said = " ".join(re.sub(r"<[^>]*>", " ", look(client, "result.parquet")).split())
     assert said == "day rows mon 1 tue 2"
-    monkeypatch.setattr(previews, "TABLE_ROWS", 1)
-    monkeypatch.setattr(previews, "MOST_COLUMNS", 1)
+    monkeypatch.setattr(questions, "TABLE_ROWS", 1)
+    monkeypatch.setattr(questions, "MOST_COLUMNS", 1)
     said = " ".join(re.sub(r"<[^>]*>", " ", look(client, "result.parquet")).split())
     assert said == "day mon Shown: the first 1 rows, the first 1 of 2 columns."
     monkeypatch.setitem(__import__("sys").modules, "polars", None)
@@ -342,7 +343,7 @@ def test_a_notebook_of_any_shape_is_no_error(left: Stage, tmp_path: Path, docume
     left.kit.submit("sales")
     claim = left.claim_one()
     leave(left, claim, {"odd.ipynb": json.dumps(document).encode()}, tmp_path)
-    assert previews.preview(left.kit.artifact(claim.run_id, "odd.ipynb")).kind in (
+    assert previews.preview(left.kit.artifact(claim.run_id, "odd.ipynb"), dict).kind in (
         "notebook",
         "nothing",
     )
@@ -351,7 +352,7 @@ def test_a_notebook_of_any_shape_is_no_error(left: Stage, tmp_path: Path, docume
 def test_what_is_too_large_is_not_read(left: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("plots/über sales.png", "sales.ipynb", "result.parquet"):
         artifact = replace(left.kit.artifact(1, name), size=10**10, url="file:///nowhere")
-        assert "larger than" in previews.preview(artifact).note
+        assert "larger than" in previews.preview(artifact, dict).note
 
 
 # In a browser

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 import jobkit
 from jobkit import migrations
+from jobkit.cli import database as database_commands
 from jobkit.cli import main
+from jobkit.cli.commands import app
 from jobkit.db import Database, postgres
 from jobkit.errors import DatabaseRefused, DatabaseUnavailable
 from jobkit.migrations import REVISIONS, VERSION_TABLE, WORKS_FROM
@@ -81,6 +84,19 @@ def test_a_program_goes_on_with_a_newer_database_that_allows_it(
         said = "".join(capsys.readouterr())
         assert f"is at revision 9999, newer than this program's {REVISIONS[-1]}" in said
     assert version(database) == ("9999", REVISIONS[-1])
+
+
+def test_a_person_is_asked_before_an_upgrade_that_others_do_not_survive(
+    empty_sqlite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_commands, "_is_terminal", lambda: True)
+    migrations.upgrade(empty_sqlite, to=UNTOLD)
+    call = ["--db", empty_sqlite, "db", "upgrade"]
+    refused = CliRunner().invoke(app, call, input="n\n")
+    assert refused.exit_code == 1
+    assert "cannot go on after this upgrade" in refused.output
+    assert CliRunner().invoke(app, call, input="y\n").exit_code == 0
+    assert CliRunner().invoke(app, call, input="").exit_code == 0  # nothing to do, nothing to ask
 
 
 def test_a_program_two_steps_behind_is_refused_and_told_what_to_do(database: str) -> None:

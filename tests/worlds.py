@@ -5,6 +5,7 @@ Both are made by the steps of real schedulers and workers, on a clock that is tu
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import struct
@@ -338,7 +339,8 @@ def be_hostile(url: str, folder: Path, now: datetime) -> World:
         assert claims.write_output(connection, claim, [chunk], (0.5, IMAGE + TURNED))
     files = {"<b>&'.html": SCRIPT.encode(), "drawing.svg": f"<svg onload={LINK!r}/>".encode(),
              "rows.csv": f"{SCRIPT},{LINK}\n{IMAGE},{TURNED}\n".encode(),
-             "note.ipynb": json.dumps(_hostile_notebook()).encode()}  # fmt: skip
+             "note.ipynb": json.dumps(_hostile_notebook()).encode(),
+             "rows.parquet": _hostile_table()}  # fmt: skip
     leave(stage, claim, files, folder)
     measures = {"log_output": SCRIPT, "metrics": {SCRIPT: 1, LINK: 2.5}, "result": {IMAGE: LINK}}
     failed = Result("exit", claim.claimed_at, stage.clock.now(), 1, SCRIPT + TERMINAL, measures)
@@ -355,6 +357,14 @@ def be_hostile(url: str, folder: Path, now: datetime) -> World:
                      f"/nowhere/{SCRIPT}"]  # fmt: skip
     stage.kit.close()
     return world
+
+
+def _hostile_table() -> bytes:
+    import polars
+
+    written = io.BytesIO()
+    polars.DataFrame({SCRIPT: [IMAGE, LINK], "turned": [TURNED, TERMINAL]}).write_parquet(written)
+    return written.getvalue()
 
 
 def _hostile_notebook() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from jobkit.analytics import judging, views
+from jobkit.analytics import filling, judging, views
 from jobkit.analytics.judging import Bounds, Known
 from jobkit.analytics.marks import COVERAGE, COVERED, HOLES, MARKS, Figure
 from jobkit.analytics.shelf import Stream
@@ -93,6 +93,11 @@ class Coverage:
         """Return the slots to be filled, by job: failed, missed or never dispatched by default."""
         return judging.holes(self._judged, marks)
 
+    @property
+    def hole_count(self) -> int:
+        """How many slots `holes` returns."""
+        return judging.count_holes(self._judged)
+
     def fill(
         self, *, dry_run: bool = False, marks: Collection[str] = HOLES, limit: int = 1
     ) -> Filled:
@@ -101,13 +106,22 @@ class Coverage:
         Slots that meanwhile have a run that completed, waits or runs get none: a repeat makes none.
         `limit`: how many of a job that allows overlap run at once.
         """
+        return self._kit.fill(self.to_fill(marks), limit=limit, dry_run=dry_run)
+
+    def to_fill(self, marks: Collection[str] = HOLES) -> dict[int, list[datetime]]:
+        """Return the holes as `Kit.fill` takes them; BadInput where they cannot all be known.
+
+        BadInput as well for more than are filled at once.
+        """
         if self.missing:
             raise BadInput(
                 f"Files of the archive cannot be read: {', '.join(self.missing)}. Slots whose runs "
                 "they hold would be run again.",
                 "See what is wrong with them: jobkit archive verify",
             )
-        return self._kit.fill(self.holes(marks), limit=limit, dry_run=dry_run)
+        found = self.holes(marks)
+        filling.check(found)
+        return found
 
     @cached_property
     def chart(self) -> Strip:
@@ -136,10 +150,14 @@ class Coverage:
     @property
     def amiss(self) -> list[dict[str, Any]]:
         """The slots that no run completed for, each with its mark and reason; instants in UTC."""
+        return _in_utc(self._judged.filter(~self._judged["mark"].is_in(COVERED)))
+
+    def newest_amiss(self, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the newest of the slots that are `amiss`, the newest first, and how many are."""
         listed = self._judged.filter(~self._judged["mark"].is_in(COVERED))
-        return [
-            row | {"slot": row["slot"].replace(tzinfo=UTC)} for row in listed.iter_rows(named=True)
-        ]
+        newest = listed.top_k(limit, by=("slot", "job"), reverse=(False, True))
+        ordered = newest.sort("slot", "job", descending=(True, False))
+        return _in_utc(ordered), listed.height
 
     def __len__(self) -> int:
         return self._judged.height
@@ -221,6 +239,10 @@ def _judged(log: Log, job: str | None, late: timedelta) -> tuple[Bounds, DataFra
         kept_since=cleaned_until,
     )
     return bounds, judging.judge(Told(log), known, bounds)
+
+
+def _in_utc(df: DataFrame) -> list[dict[str, Any]]:
+    return [row | {"slot": row["slot"].replace(tzinfo=UTC)} for row in df.iter_rows(named=True)]
 
 
 def _cells(df: DataFrame, start: datetime, step: timedelta) -> Iterator[tuple[int, int, str, int]]:

@@ -68,11 +68,7 @@ def fill(
     allows overlap run at once. A repeat makes nothing: whoever fills a job, or turns its slots into
     runs, holds its row. BadInput for more than 10,000 slots.
     """
-    if (count := sum(map(len, holes.values()))) > MOST_FILLED:
-        raise BadInput(
-            f"There are {count} holes, and at most {MOST_FILLED} are filled at once.",
-            "Take a shorter window, or one job.",
-        )
+    check(holes)
     made: list[int] = []
     slots: dict[str, list[datetime]] = {}
     left_out: dict[str, str] = {}
@@ -98,6 +94,15 @@ def fill(
                 connection, job, missing, backfill_id=backfill_id, limit=limit, by=by, now=now
             )
     return Filled(slots, tuple(made), left_out, None if dry_run else backfill_id)
+
+
+def check(holes: Mapping[int, Sequence[datetime]]) -> None:
+    """Refuse more holes than are filled at once: BadInput."""
+    if (count := sum(map(len, holes.values()))) > MOST_FILLED:
+        raise BadInput(
+            f"There are {count} holes, and at most {MOST_FILLED} are filled at once.",
+            "Take a shorter window, or one job.",
+        )
 
 
 def _listed(slots: Sequence[datetime]) -> str:

@@ -15,7 +15,7 @@ from jobkit.store import definitions
 from jobkit.store.definitions import schedule_in
 
 if TYPE_CHECKING:
-    from polars import DataFrame
+    from polars import DataFrame, Expr
     from sqlalchemy.engine import Connection, Row
 
 
@@ -137,10 +137,13 @@ def _frame(found: slots.Slots) -> DataFrame:
 
 def figures(df: DataFrame) -> list[Figure]:
     """Count the marks of each job, the jobs by name."""
+    import polars
+
     counts: dict[tuple[str, int], dict[str, int]] = defaultdict(dict)
     marks = list(MARKS)
-    grouped = df.group_by("job", "job_id", "mark").len().iter_rows()
-    for job, job_id, mark, count in sorted(grouped, key=lambda row: marks.index(row[2])):
+    # Names are long, and a group has one: they are not compared.
+    grouped = df.group_by("job_id", "mark").agg(polars.col("job").first(), polars.len()).iter_rows()
+    for job_id, mark, job, count in sorted(grouped, key=lambda row: marks.index(row[1])):
         counts[job, job_id][mark] = count
     return [Figure(job_id, job, marks) for (job, job_id), marks in sorted(counts.items())]
 
@@ -150,15 +153,26 @@ def holes(df: DataFrame, marks: Collection[str] = HOLES) -> dict[int, list[datet
 
     Those that a scheduler has still to look at are left to it.
     """
-    for mark in marks:
-        if mark not in MARKS:
-            raise BadInput(f"{mark!r} is no mark.", f"Use: {', '.join(MARKS)}.")
     found: dict[int, list[datetime]] = defaultdict(list)
-    is_hole = df["mark"].is_in(list(marks)) & (df["reason"] != UNSEEN).fill_null(value=True)
-    chosen = df.filter(is_hole).select("job_id", "slot").sort("slot")
+    chosen = df.filter(_is_hole(marks)).select("job_id", "slot").sort("slot")
     for job_id, slot in chosen.iter_rows():
         found[job_id].append(slot.replace(tzinfo=UTC))
     return dict(found)
+
+
+def count_holes(df: DataFrame) -> int:
+    """Count the slots that `holes` returns."""
+    return df.filter(_is_hole(HOLES)).height
+
+
+def _is_hole(marks: Collection[str]) -> Expr:
+    import polars
+
+    for mark in marks:
+        if mark not in MARKS:
+            raise BadInput(f"{mark!r} is no mark.", f"Use: {', '.join(MARKS)}.")
+    is_seen = (polars.col("reason") != UNSEEN).fill_null(value=True)
+    return polars.col("mark").is_in(list(marks)) & is_seen
 
 
 def _literal(instant: datetime) -> str:

@@ -13,6 +13,7 @@ from jobkit.cli.show import err, out, print_json
 
 if TYPE_CHECKING:
     from jobkit.backup import Restored
+    from jobkit.migrations import Standing
 
 app = typer.Typer(no_args_is_help=True, help="The database: its schema and its backups.")
 
@@ -30,13 +31,8 @@ def upgrade(
     opened = Database(chosen.db_url)
     found = migrations.standing(opened)
     opened.close()
-    if found.adoptable and not force and _is_terminal():
-        err.print(f"{opened.name} holds the tables of an older system:")
-        for name, count in found.adoptable.items():
-            err.print(f"  {name}: {count} rows")
-        err.print("They are brought into the new shape in one transaction; every row is kept.")
-        err.print("Stop the older system's programs first, and keep a copy of the database.")
-        typer.confirm("Adopt them?", abort=True, err=True)
+    if not force and _is_terminal():
+        _ask(opened.name, found)
     before = migrations.upgrade(chosen.db_url, max_retries=chosen.max_retry_attempts)
     if as_json:
         print_json({"from": before.revision, "to": before.head, "adopted": before.adoptable})
@@ -48,6 +44,20 @@ def upgrade(
         out.print(f"{opened.name} is now at revision {before.head}")
         for name, count in before.adoptable.items():
             out.print(f"  adopted {count} rows of {name}")
+
+
+def _ask(name: str, found: Standing) -> None:
+    """Let a person confirm what the programs that use a database now do not survive."""
+    if found.adoptable:
+        err.print(f"{name} holds the tables of an older system:")
+        for table, count in found.adoptable.items():
+            err.print(f"  {table}: {count} rows")
+        err.print("They are brought into the new shape in one transaction; every row is kept.")
+        err.print("Stop the older system's programs first, and keep a copy of the database.")
+        typer.confirm("Adopt them?", abort=True, err=True)
+    elif found.stops_others:
+        err.print(f"Programs that use {name} now cannot go on after this upgrade.")
+        typer.confirm("Are all of them stopped?", abort=True, err=True)
 
 
 @app.command("check")

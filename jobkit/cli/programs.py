@@ -206,10 +206,16 @@ def _has_browser() -> bool:
 
 def _portal(kit: Kit, *, exact_port: bool) -> tuple[Server, str]:
     """Open the portal's port: the one that was asked for, or the next free one."""
-    from portal import create_app, serve
+    from portal import Reporter, create_app, serve
 
     chosen, token = kit.settings, _token(kit)
-    app = create_app(kit, token=token, host=chosen.host, trusted_hosts=chosen.trusted_hosts)
+    app = create_app(
+        kit,
+        token=token,
+        host=chosen.host,
+        trusted_hosts=chosen.trusted_hosts,
+        reports=Reporter(kit),
+    )
     ports = [chosen.port] if exact_port else [*range(chosen.port, chosen.port + OTHER_PORTS), 0]
     for port in ports:
         try:

@@ -50,6 +50,11 @@ class Standing:
         return self.revision in REVISIONS[REVISIONS.index(WORKS_FROM) :]
 
     @property
+    def stops_others(self) -> bool:
+        """Whether an upgrade stops the programs that use it now."""
+        return self.revision in REVISIONS and not self.lets_others_go_on
+
+    @property
     def is_empty(self) -> bool:
         return self.revision is None and not self.adoptable
 
