@@ -75,6 +75,7 @@ def settle(page: Page) -> None:
     """Wait until previews are there and the counts of the bar as well."""
     for one in page.locator(".preview[hx-get]").all():
         one.scroll_into_view_if_needed()
+        one.locator(":scope > :not(a, p.empty)").first.wait_for(timeout=20_000)
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(300)
 
