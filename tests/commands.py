@@ -17,6 +17,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ COMMENT = re.compile(r"<!-- (file|first|not run): (.*?) -->", re.DOTALL)
 PROGRAMS = {"jobkit": "jobkit", "job-admin": "job-admin"}
 PASSWORD = "correct horse battery\n"
 """For who is asked for one."""
+SECONDS = 60
+"""How long a program may take to be there."""
 STAYING = ("up", "scheduler", "worker", "portal")
 SAID = {
     "up": "jobkit is up",
@@ -171,9 +174,13 @@ class Reader:
         )
         self.staying.append(program)
         assert program.stdout is not None
-        for line in program.stdout:
-            if SAID[name] in line:
+        patience = threading.Timer(SECONDS, program.kill)
+        patience.start()
+        try:
+            if any(SAID[name] in line for line in program.stdout):
                 return
+        finally:
+            patience.cancel()
         raise AssertionError(f"{shlex.join(command)} ended")
 
     def leave(self) -> None:
