@@ -58,8 +58,8 @@ class Oversight:
                 pass
 
     def _run(self) -> None:
-        clock = self._database.clock
-        while not clock.wait(self._stop, LOOK_SECONDS):
+        # By no clock that can be turned: this thread would turn it for everybody.
+        while not self._stop.wait(LOOK_SECONDS):
             try:
                 self.look()
             except DatabaseUnavailable:
