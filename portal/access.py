@@ -201,7 +201,7 @@ def admit(secret: str, onward: str) -> Response:
     gate.present.forget()
     answer = make_response(redirect(onward, 303))
     # Lax: a link in a notebook leads in. Looking changes nothing, and what acts is checked.
-    _set_cookie(answer, secret, SESSION_SECONDS, "Lax")
+    set_cookie(answer, secret, SESSION_SECONDS, "Lax")
     return answer
 
 
@@ -224,7 +224,7 @@ def _enter_by_token(gate: Gate, given: str, onward: str) -> ResponseReturnValue:
         answer = make_response(render_template("enter.html", layout="base.html", onward=onward))
     else:
         answer = make_response(redirect(onward, 303))
-    _set_cookie(answer, gate.sealed, COOKIE_SECONDS, "Strict")
+    set_cookie(answer, gate.sealed, COOKIE_SECONDS, "Strict")
     return answer
 
 
@@ -288,9 +288,12 @@ def _form_key() -> str:
     return key
 
 
-def _set_cookie(answer: Response, value: str, seconds: int, same_site: str) -> None:
+def set_cookie(
+    answer: Response, value: str, seconds: int, same_site: str, *, name: str | None = None
+) -> None:
+    """Let the browser keep a secret, by the name of the portal's cookie unless one is given."""
     answer.set_cookie(
-        cookie_name(),
+        name or cookie_name(),
         value,
         httponly=True,
         samesite=same_site,
@@ -299,10 +302,10 @@ def _set_cookie(answer: Response, value: str, seconds: int, same_site: str) -> N
     )
 
 
-def forget_cookie(answer: Response) -> None:
-    """Let the browser forget who signed in."""
+def forget_cookie(answer: Response, *, name: str | None = None) -> None:
+    """Let the browser forget who signed in; under TLS it takes that only from what is as secure."""
     answer.delete_cookie(
-        cookie_name(), httponly=True, samesite="Lax", secure=bool(request.is_secure)
+        name or cookie_name(), httponly=True, samesite="Lax", secure=bool(request.is_secure)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from urllib.parse import quote, unquote
 
-from flask import Blueprint, abort, current_app, make_response, redirect, url_for
+from flask import Blueprint, Response, abort, current_app, make_response, redirect, url_for
 from flask.typing import ResponseReturnValue
 from htmx_flask import request
 
@@ -41,14 +41,7 @@ def begin() -> ResponseReturnValue:
         return access.door(onward, wrong=str(error)), 502
     answer = make_response(redirect(address, 303))
     # Lax: what comes back from the provider is a link of another site.
-    answer.set_cookie(
-        _cookie_name(),
-        f"{secret} {quote(onward)}",
-        max_age=MINUTES * 60,
-        httponly=True,
-        samesite="Lax",
-        secure=request.is_secure,
-    )
+    access.set_cookie(answer, f"{secret} {quote(onward)}", MINUTES * 60, "Lax", name=_cookie_name())
     return answer
 
 
@@ -85,14 +78,15 @@ def finish() -> ResponseReturnValue:
         )
     except jobkit.Refused as error:
         return _again(onward, str(error))
-    answer = access.admit(session, onward)
-    answer.delete_cookie(_cookie_name())
-    return answer
+    return _spent(access.admit(session, onward))
 
 
 def _again(onward: str, wrong: str) -> ResponseReturnValue:
-    answer = make_response(access.door(onward, wrong=wrong), 401)
-    answer.delete_cookie(_cookie_name(), secure=bool(request.is_secure))
+    return _spent(make_response(access.door(onward, wrong=wrong), 401))
+
+
+def _spent(answer: Response) -> Response:
+    access.forget_cookie(answer, name=_cookie_name())
     return answer
 
 

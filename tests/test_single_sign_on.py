@@ -223,6 +223,16 @@ def test_a_sign_in_ends_in_the_browser_that_began_it_and_once(app: Flask, kit: j
     assert len(kit.users.sessions("anna")) == 1
 
 
+def test_under_tls_a_spent_try_is_forgotten_by_a_cookie_that_browsers_take(app: Flask) -> None:
+    client, tls = app.test_client(), {"base_url": "https://localhost"}
+    address = back(client.get("/login/sso", **tls).location)
+    for _ in range(2):  # let in, and refused
+        told = client.get(address, **tls).headers.getlist("Set-Cookie")
+        spent = [cookie for cookie in told if cookie.startswith("__Host-jobkit-443-sso=;")]
+        assert len(spent) == 1
+        assert all(word in spent[0] for word in ("Secure", "Max-Age=0", "Path=/"))
+
+
 def test_a_code_is_good_once_and_with_what_only_this_portal_has(
     app: Flask, idp: LocalProvider
 ) -> None:
